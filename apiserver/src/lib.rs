@@ -1,0 +1,3 @@
+//! The Kubernetes API over REST and gRPC.
+
+pub mod registry;

@@ -1,0 +1,54 @@
+//! Contracts shared by every Keelson crate: generated wire types and the pure arithmetic on API objects. No IO.
+
+pub mod api;
+
+/// etcd v3 key-value records (`mvccpb`).
+#[allow(
+    clippy::all,
+    clippy::as_conversions,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// The etcd v3 API (`etcdserverpb`).
+#[allow(
+    clippy::all,
+    clippy::as_conversions,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// Keelson's gRPC API (`keelson.v1`).
+#[allow(
+    clippy::all,
+    clippy::as_conversions,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod keelson {
+    tonic::include_proto!("keelson.v1");
+}
+
+/// Messages between store members, log entries and snapshot metadata (`keelson.raft.v1`).
+#[allow(
+    clippy::all,
+    clippy::as_conversions,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod raft {
+    tonic::include_proto!("keelson.raft.v1");
+}
+
+/// Descriptors of every service, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,2 @@
+//! keelson
+fn main() {}

@@ -1,0 +1,141 @@
+//! The store as its callers in the same process see it: one trait, served by a raft member and by an in-memory store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::mvcc::{Event, KeyRange, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Confirmed by a quorum after the request arrived (safety rule 12).
+    Linearizable,
+    /// Whatever this member has applied.
+    Serializable,
+}
+
+/// Why the store refused or could not finish a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    #[error("required revision {requested} has been compacted; the oldest readable revision is {compacted}")]
+    Compacted { requested: Revision, compacted: Revision },
+    #[error("required revision {requested} is a future revision; the store stands at {current}")]
+    FutureRevision { requested: Revision, current: Revision },
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    #[error("lease already exists")]
+    LeaseExists,
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
+    #[error("key is not provided")]
+    EmptyKey,
+    #[error("key not found")]
+    KeyNotFound,
+    #[error("value is provided")]
+    ValueProvided,
+    #[error("lease is provided")]
+    LeaseProvided,
+    #[error("too many operations in txn request")]
+    TooManyOps,
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    #[error("request is too large")]
+    RequestTooLarge,
+    #[error("database space exceeded")]
+    NoSpace,
+    #[error("too many requests")]
+    TooManyRequests,
+    /// Nothing was proposed; safe to retry.
+    #[error("no leader")]
+    NoLeader,
+    /// The request was proposed and its fate is not known; it may still commit.
+    #[error("request timed out, outcome unknown")]
+    OutcomeUnknown,
+    #[error("corrupt cluster")]
+    Corrupt,
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// A subscription to changes.
+#[derive(Clone, Debug)]
+pub struct WatchQuery {
+    pub range: KeyRange,
+    /// First revision wanted; `None` starts after the current one.
+    pub start: Option<Revision>,
+    pub prev_kv: bool,
+}
+
+/// What a watch delivers. Events of one revision are never split over two items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchItem {
+    /// All matching events of one or more whole revisions, in order; `revision` is the last one.
+    Events { revision: Revision, events: Vec<Event> },
+    /// Every matching event up to this revision has been delivered.
+    Progress(Revision),
+}
+
+/// Items of a watch; ends after the first error (`Compacted` when the watcher fell behind a compaction).
+pub type WatchStream = BoxStream<'static, Result<WatchItem, KvError>>;
+
+/// What this member knows about its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvStatus {
+    pub member_id: u64,
+    pub cluster_id: u64,
+    /// 0 without a leader.
+    pub leader_id: u64,
+    pub term: u64,
+    pub applied_index: u64,
+    pub revision: Revision,
+    pub compact_revision: Revision,
+    /// How long ago this member was last in confirmed contact with a leader (0 on a leader with quorum).
+    pub leader_silence: Duration,
+}
+
+/// A lease as granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGranted {
+    pub id: LeaseId,
+    pub ttl: Duration,
+}
+
+/// The replicated key-value store.
+///
+/// Every method may be called on any member. Writes are acknowledged after a quorum has them on disk. A write that
+/// ends in [`KvError::OutcomeUnknown`] may have happened.
+#[tonic::async_trait]
+pub trait Kv: Send + Sync + 'static {
+    /// Reads a range.
+    async fn range(&self, range: Range, consistency: Consistency) -> Result<RangeResult, KvError>;
+
+    /// Runs a transaction at one revision.
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, KvError>;
+
+    /// Forgets history below `revision`; reads below it then fail with [`KvError::Compacted`].
+    async fn compact(&self, revision: Revision) -> Result<(), KvError>;
+
+    /// Subscribes to changes. Cancel by dropping the stream.
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, KvError>;
+
+    /// Confirms leadership with a quorum and returns a revision at least as new as every write acknowledged before
+    /// the call; this member has applied it on return.
+    async fn read_index(&self) -> Result<Revision, KvError>;
+
+    /// Grants a lease; `LeaseId::NONE` lets the store pick the id.
+    async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseGranted, KvError>;
+
+    /// Renews a lease and returns its full time to live.
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError>;
+
+    /// Ends a lease and deletes its keys at one revision.
+    async fn lease_revoke(&self, id: LeaseId) -> Result<(), KvError>;
+
+    /// Returns the keys of a lease with its remaining and granted time to live.
+    async fn lease_time_to_live(&self, id: LeaseId) -> Result<(Duration, Duration, Vec<Bytes>), KvError>;
+
+    /// Returns what this member knows about its cluster, without asking anyone.
+    fn status(&self) -> KvStatus;
+}

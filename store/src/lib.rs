@@ -1,0 +1,8 @@
+//! The replicated MVCC key-value store that takes etcd's place and speaks its API.
+#[cfg(not(tokio_unstable))]
+compile_error!(
+    "build with `--cfg tokio_unstable` (set in .cargo/config.toml): the simulator needs tokio's seedable scheduler"
+);
+
+pub mod kv;
+pub mod mvcc;
