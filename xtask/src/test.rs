@@ -1,0 +1,238 @@
+//! `cargo xtask test`: every check and test, as stages with a budget. CI runs exactly this.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::leftovers::Snapshot;
+use crate::process::{self, cargo};
+use crate::{setup, tidy, up};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Runs only the stages of this name; `quick` is format, clippy, tidy and unit.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// One stage: a name, how long it may take on a machine whose caches are warm, whether it is part of `quick`.
+struct Stage {
+    name: &'static str,
+    budget: Duration,
+    is_quick: bool,
+    run: fn() -> Result<Tally>,
+}
+
+/// Tests counted by a stage.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+const STAGES: &[Stage] = &[
+    Stage { name: "format", budget: Duration::from_secs(10), is_quick: true, run: format },
+    Stage { name: "clippy", budget: Duration::from_secs(240), is_quick: true, run: clippy },
+    Stage { name: "tidy", budget: Duration::from_secs(10), is_quick: true, run: tidy },
+    Stage { name: "deny", budget: Duration::from_secs(20), is_quick: false, run: deny },
+    Stage { name: "docs", budget: Duration::from_secs(180), is_quick: false, run: docs },
+    Stage { name: "build", budget: Duration::from_secs(600), is_quick: false, run: build },
+    Stage { name: "unit", budget: Duration::from_secs(600), is_quick: true, run: unit },
+    Stage { name: "crate", budget: Duration::from_secs(900), is_quick: false, run: crate_tests },
+    Stage { name: "end-to-end", budget: Duration::from_secs(600), is_quick: false, run: end_to_end },
+];
+
+pub fn run(args: &Args) -> Result<()> {
+    setup::prepare()?;
+    let chosen: Vec<&Stage> = STAGES.iter().filter(|stage| is_chosen(stage, args.only.as_deref())).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        bail!("no stage of that name; there are: quick {}", names.join(" "));
+    }
+    let before = Snapshot::take();
+    let mut total = Tally::default();
+    let mut table = Vec::new();
+    for stage in chosen {
+        eprintln!("\n== {}", stage.name);
+        let start = Instant::now();
+        let tally = (stage.run)().unwrap_or_else(|error| {
+            eprintln!("{}: {error:#}", stage.name);
+            Tally { passed: 0, failed: 1 }
+        });
+        total = total.plus(tally);
+        table.push((stage, tally, start.elapsed()));
+    }
+    let leftovers = Snapshot::take().new_since(&before);
+    for item in &leftovers {
+        eprintln!("left behind: {item}");
+    }
+    total = total.plus(if leftovers.is_empty() { Tally::one_pass() } else { Tally { passed: 0, failed: 1 } });
+    print_table(&table);
+    summary(total);
+    if total.failed > 0 { std::process::exit(1) } else { Ok(()) }
+}
+
+impl Tally {
+    const fn one_pass() -> Self {
+        Self { passed: 1, failed: 0 }
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+fn is_chosen(stage: &Stage, only: Option<&str>) -> bool {
+    match only {
+        None => true,
+        Some("quick") => stage.is_quick,
+        Some(name) => stage.name == name,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the command's output")]
+fn print_table(rows: &[(&Stage, Tally, Duration)]) {
+    println!("\n{:<12} {:>7} {:>7} {:>9} {:>9}", "stage", "passed", "failed", "seconds", "budget");
+    for (stage, tally, elapsed) in rows {
+        let over = if *elapsed > stage.budget { "  over budget" } else { "" };
+        let (name, budget) = (stage.name, stage.budget.as_secs());
+        println!(
+            "{name:<12} {:>7} {:>7} {:>9} {budget:>9}{over}",
+            tally.passed,
+            tally.failed,
+            elapsed.as_secs()
+        );
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the closing line is read by CI")]
+fn summary(total: Tally) {
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+}
+
+fn format() -> Result<Tally> {
+    process::run(cargo().args(["fmt", "--all", "--check"]))?;
+    Ok(Tally::one_pass())
+}
+
+fn clippy() -> Result<Tally> {
+    process::run(cargo().args([
+        "clippy",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok(Tally::one_pass())
+}
+
+fn tidy() -> Result<Tally> {
+    tidy::run()?;
+    Ok(Tally::one_pass())
+}
+
+fn deny() -> Result<Tally> {
+    let tool = setup::cargo_deny()?;
+    process::run(Command::new(tool).current_dir(process::root()).args([
+        "--offline",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))?;
+    Ok(Tally::one_pass())
+}
+
+fn docs() -> Result<Tally> {
+    process::run(cargo().env("RUSTDOCFLAGS", "-D warnings --cfg tokio_unstable").args([
+        "doc",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+    ]))?;
+    Ok(Tally::one_pass())
+}
+
+fn build() -> Result<Tally> {
+    up::release_binary()?;
+    process::run(cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--features",
+        "plant",
+        "--bin",
+        "keelson-plant",
+    ]))?;
+    Ok(Tally::one_pass())
+}
+
+fn unit() -> Result<Tally> {
+    cargo_test(&["--workspace", "--lib", "--bins"])
+}
+
+fn crate_tests() -> Result<Tally> {
+    let crates = ["proto", "transport", "store", "apiserver", "client", "controllers", "nodeagent", "chaos"];
+    let mut args = Vec::new();
+    for name in crates {
+        args.extend(["--package", name]);
+    }
+    args.extend(["--test", "*"]);
+    cargo_test(&args)
+}
+
+fn end_to_end() -> Result<Tally> {
+    // One at a time: these start whole clusters and measure what they promise.
+    cargo_test(&["--package", "keelson", "--test", "*", "--", "--test-threads=1", "--nocapture"])
+}
+
+/// Runs `cargo test` and counts what its closing lines say.
+fn cargo_test(args: &[&str]) -> Result<Tally> {
+    let mut command = cargo();
+    command.args(["test", "--release", "--locked", "--no-fail-fast"]).args(args).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no standard output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        eprintln!("{line}");
+        tally = tally.plus(closing_line(&line));
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        bail!("cargo test ended with {status}");
+    }
+    if tally.passed + tally.failed == 0 {
+        bail!("cargo test ran no test");
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; …`.
+fn closing_line(line: &str) -> Tally {
+    let Some(rest) = line.strip_prefix("test result: ") else { return Tally::default() };
+    let count = |word: &str| {
+        let before = rest.split(word).next().unwrap_or_default();
+        before.split_whitespace().last().and_then(|number| number.parse().ok()).unwrap_or(0)
+    };
+    Tally { passed: count(" passed"), failed: count(" failed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closing_line;
+
+    #[test]
+    fn closing_line_is_counted() {
+        let tally =
+            closing_line("test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!((tally.passed, tally.failed), (12, 3));
+        assert_eq!(closing_line("12 passed").passed, 0);
+    }
+}
