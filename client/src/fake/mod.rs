@@ -1,0 +1,1 @@
+//! An in-memory API behind the real wire, for tests (to come).
