@@ -4,7 +4,13 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
-    let files = ["etcd/kv.proto", "etcd/rpc.proto", "keelson/v1/api.proto", "keelson/raft/v1/raft.proto"];
+    let files = [
+        "etcd/kv.proto",
+        "etcd/rpc.proto",
+        "keelson/v1/api.proto",
+        "keelson/store/v1/command.proto",
+        "keelson/raft/v1/raft.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -38,6 +38,25 @@ pub mod keelson {
     tonic::include_proto!("keelson.v1");
 }
 
+/// The package path of the generated code below: it reaches the crate root through as many parents as its package has names.
+mod packages {
+    pub mod keelson {
+        #[allow(
+            clippy::all,
+            clippy::as_conversions,
+            unreachable_pub,
+            unused_qualifications,
+            reason = "generated code"
+        )]
+        pub mod store {
+            tonic::include_proto!("keelson.store.v1");
+        }
+    }
+}
+
+/// Commands of the replicated log, their answers and the store's records on disk (`keelson.store.v1`).
+pub use packages::keelson::store;
+
 /// Messages between store members, log entries and snapshot metadata (`keelson.raft.v1`).
 #[allow(
     clippy::all,

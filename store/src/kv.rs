@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::mvcc::{Event, KeyRange, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
+use crate::mvcc::{Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, Txn, TxnResult};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,30 @@ pub enum KvError {
     Corrupt,
     #[error("server stopped")]
     Stopped,
+}
+
+impl From<Refusal> for KvError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Compacted { requested, compacted } => Self::Compacted { requested, compacted },
+            Refusal::FutureRevision { requested, current } => Self::FutureRevision { requested, current },
+            Refusal::LeaseNotFound => Self::LeaseNotFound,
+            Refusal::LeaseExists => Self::LeaseExists,
+            Refusal::KeyNotFound => Self::KeyNotFound,
+        }
+    }
+}
+
+impl From<Invalid> for KvError {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::EmptyKey => Self::EmptyKey,
+            Invalid::ValueProvided => Self::ValueProvided,
+            Invalid::LeaseProvided => Self::LeaseProvided,
+            Invalid::TooManyOps => Self::TooManyOps,
+            Invalid::DuplicateKey => Self::DuplicateKey,
+        }
+    }
 }
 
 /// A subscription to changes.

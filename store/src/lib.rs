@@ -4,5 +4,7 @@ compile_error!(
     "build with `--cfg tokio_unstable` (set in .cargo/config.toml): the simulator needs tokio's seedable scheduler"
 );
 
+pub mod engine;
 pub mod kv;
 pub mod mvcc;
+pub mod wire;

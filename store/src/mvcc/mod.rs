@@ -1,10 +1,44 @@
-//! The pure MVCC core: keys, revisions, transactions, leases and events. It knows no tokio, clock, disk or openraft.
+//! The pure MVCC core: keys, revisions, transactions, leases and events. It knows no tokio, clock or openraft, and disks
+//! only as the `Engine` trait.
+//!
+//! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `meta`, `digest`), what
+//! is done (`store`, `txn`, `range`, `compact`), and copies of it all (`snapshot`).
+//!
+//! Invariants: a transaction that changes anything adds exactly one revision; rows are never rewritten; nothing readable is
+//! ever collected; the same commands give the same bytes on every member.
 
+mod command;
+mod refusal;
 pub mod request;
 pub mod revision;
+mod validate;
 
+mod digest;
+mod index;
+mod leases;
+mod meta;
+mod row;
+
+mod compact;
+mod range;
+pub mod snapshot;
+mod store;
+mod txn;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
+pub use compact::Collection;
+pub use leases::Lease;
+pub use refusal::Refusal;
 pub use request::{
     Compare, CompareResult, CompareTarget, DeleteRange, Event, EventKind, KeyRange, KeyValue, Op, OpResult,
-    Put, Range, RangeEnd, RangeResult, SortOrder, SortTarget, Txn, TxnResult,
+    Put, Range, RangeEnd, RangeResult, RevisionEvents, SortOrder, SortTarget, Txn, TxnResult,
 };
 pub use revision::{LeaseId, Revision};
+pub use row::{Row, RowId};
+pub use store::Store;
+pub use validate::{Invalid, TXN_OPS_MAX};

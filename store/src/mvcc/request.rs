@@ -157,6 +157,8 @@ pub enum CompareResult {
     Greater,
     Less,
     NotEqual,
+    /// A relation this version does not know; it always holds, as in etcd.
+    Unknown,
 }
 
 /// The field of a key that a compare looks at, with the value to hold it against.
@@ -167,6 +169,8 @@ pub enum CompareTarget {
     ModRevision(Revision),
     Value(Bytes),
     Lease(LeaseId),
+    /// A field this version does not know; it counts as equal, as in etcd.
+    Unknown,
 }
 
 /// One condition of a transaction; it must hold for every key of the range.
@@ -194,12 +198,37 @@ pub struct Txn {
     pub failure: Vec<Op>,
 }
 
+impl Txn {
+    /// Returns a transaction of one unconditional step.
+    #[must_use]
+    pub fn of(op: Op) -> Self {
+        Self { compare: Vec::new(), success: vec![op], failure: Vec::new() }
+    }
+
+    /// Returns whether no branch can write.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            Op::Range(_) => true,
+            Op::Put(_) | Op::DeleteRange(_) => false,
+            Op::Txn(txn) => txn.is_read_only(),
+        })
+    }
+}
+
 /// Answer to one [`Op`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResult {
     Range(RangeResult),
-    Put { prev: Option<KeyValue> },
-    DeleteRange { deleted: u64, prev: Vec<KeyValue> },
+    Put {
+        prev: Option<KeyValue>,
+    },
+    /// `revision` is the store's, as this step saw it.
+    DeleteRange {
+        deleted: u64,
+        prev: Vec<KeyValue>,
+        revision: Revision,
+    },
     Txn(TxnResult),
 }
 
@@ -226,4 +255,11 @@ pub struct Event {
     pub kv: KeyValue,
     /// The value before, when the watcher asked for it and it is not compacted.
     pub prev: Option<KeyValue>,
+}
+
+/// All changes of one revision, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionEvents {
+    pub revision: Revision,
+    pub events: Vec<Event>,
 }

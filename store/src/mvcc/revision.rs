@@ -10,6 +10,9 @@ impl Revision {
     /// The revision of an empty store.
     pub const FIRST: Self = Self(1);
 
+    /// The compact revision of a store that was never compacted.
+    pub const NEVER_COMPACTED: Self = Self(-1);
+
     /// Returns the revision after this one.
     #[must_use]
     pub const fn next(self) -> Self {

@@ -1,0 +1,109 @@
+//! Ordered key-value engines under the MVCC core: one trait, kept by RocksDB in production and by memory in tests and
+//! simulation. Both pass the suite in `suite.rs`.
+//!
+//! An engine has no write-ahead log: what is not flushed may be lost in a crash, but only as a suffix of whole batches.
+//! The replicated log is replayed from the applied id that travels in the same batches as the data.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bytes::Bytes;
+
+mod memory;
+mod rocks;
+#[cfg(test)]
+mod suite;
+
+pub use memory::MemoryEngine;
+pub use rocks::{RocksEngine, RocksOptions};
+
+/// Why an engine could not do its work. All of these stop the member: applied state must not be guessed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("storage engine failed")]
+    Rocks(#[from] rocksdb::Error),
+    #[error("storage engine cannot write to disk")]
+    Io(#[from] std::io::Error),
+    #[error("corrupt record at key {key}: {reason}")]
+    Corrupt { key: String, reason: String },
+    #[error("data directory has format {found}, this version reads {supported}")]
+    Format { found: u32, supported: u32 },
+    #[error("this engine has no files to make a checkpoint of")]
+    NoCheckpoint,
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put { key: Bytes, value: Bytes },
+    Delete { key: Bytes },
+}
+
+/// Changes that become visible, and later durable, together. A later change of a key wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    writes: Vec<Write>,
+}
+
+impl Batch {
+    /// Adds or replaces a key.
+    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.writes.push(Write::Put { key: key.into(), value: value.into() });
+    }
+
+    /// Removes a key; a missing one is no error.
+    pub fn delete(&mut self, key: impl Into<Bytes>) {
+        self.writes.push(Write::Delete { key: key.into() });
+    }
+
+    /// Returns the changes in the order they were added.
+    #[must_use]
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// Returns whether the batch changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+/// Called for each row of a scan; `Break` ends it.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// An ordered map from bytes to bytes with atomic batches. One thread writes, any number read.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes a batch visible at once. It is durable after the next [`Engine::flush`], and never before an earlier batch.
+    ///
+    /// # Errors
+    /// Any error is fatal for the member.
+    fn write(&self, batch: &Batch) -> Result<(), EngineError>;
+
+    /// Returns the value of a key.
+    ///
+    /// # Errors
+    /// Any error is fatal for the member.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Visits the keys from `from` on, below `before` if given, in order, as they were at the time of the call.
+    ///
+    /// # Errors
+    /// Any error is fatal for the member.
+    fn scan(&self, from: &[u8], before: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), EngineError>;
+
+    /// Makes every batch written so far durable.
+    ///
+    /// # Errors
+    /// Any error is fatal for the member; a failed flush is never retried.
+    fn flush(&self) -> Result<(), EngineError>;
+
+    /// Writes a copy of the present state to `directory`, which must not exist yet.
+    ///
+    /// # Errors
+    /// [`EngineError::NoCheckpoint`] for engines without files.
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError>;
+
+    /// Returns about how many bytes the state takes.
+    fn size_bytes(&self) -> u64;
+}

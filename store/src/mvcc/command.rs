@@ -1,0 +1,61 @@
+//! What the replicated log carries, and what applying it answers. The stored form is in `wire/`.
+
+use super::{LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
+
+/// One entry of the log. Adding a variant needs an arm in `Store::apply`, a new format version and a model test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Also carries single puts and deletes.
+    Txn(Txn),
+    Compact {
+        revision: Revision,
+    },
+    LeaseGrant {
+        id: LeaseId,
+        ttl_seconds: i64,
+    },
+    /// A client ends a lease.
+    LeaseRevoke {
+        id: LeaseId,
+    },
+    /// The primary ends leases whose time is over. It must be proposed fenced by the primary's own term.
+    LeaseExpire {
+        leases: Vec<GrantedLease>,
+    },
+    /// The primary records how much time leases have left.
+    LeaseCheckpoint {
+        leases: Vec<LeaseRemaining>,
+    },
+}
+
+/// A lease together with the grant that was meant, because ids may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantedLease {
+    pub id: LeaseId,
+    pub grant: u64,
+}
+
+/// A lease and the time it has left; `None` clears the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRemaining {
+    pub lease: GrantedLease,
+    pub remaining_seconds: Option<i64>,
+}
+
+/// Answer to a command that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Txn(TxnResult),
+    LeaseGranted { id: LeaseId, ttl_seconds: i64 },
+    Done,
+}
+
+/// Outcome of applying one command; the same on every member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub answer: Result<Answer, Refusal>,
+    /// Store revision after the command.
+    pub revision: Revision,
+    /// Changes to publish, one element per new revision.
+    pub events: Vec<RevisionEvents>,
+}

@@ -1,0 +1,97 @@
+//! Meta keys: everything in the engine that is not a row. They begin with 0xff and so sort behind all rows, in the same
+//! keyspace, because data and applied id must be flushed together (safety rule 5).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use proto::store as wire;
+
+use super::row::corrupt;
+use super::{LeaseId, Revision};
+use crate::engine::EngineError;
+
+/// First byte of all meta keys.
+pub(crate) const META_PREFIX: u8 = 0xff;
+/// Format of the records that this version writes; a higher one is refused.
+pub(crate) const STATE_FORMAT: u32 = 1;
+
+const STATE: &[u8] = b"state";
+const LEASE: &[u8] = b"lease/";
+const REPLICATION: &[u8] = b"replication/";
+
+fn meta_key(parts: [&[u8]; 2]) -> Bytes {
+    let mut key = BytesMut::new();
+    key.put_u8(META_PREFIX);
+    parts.into_iter().for_each(|part| key.put_slice(part));
+    key.freeze()
+}
+
+/// Returns the key of the store's own numbers.
+pub(crate) fn state_key() -> Bytes {
+    meta_key([STATE, b""])
+}
+
+/// Returns the key of one lease.
+pub(crate) fn lease_key(id: LeaseId) -> Bytes {
+    meta_key([LEASE, &id.0.to_be_bytes()])
+}
+
+/// Returns the first and the first-behind key of all leases.
+pub(crate) fn lease_keys() -> (Bytes, Bytes) {
+    (meta_key([LEASE, b""]), meta_key([b"lease0", b""]))
+}
+
+/// Returns the key of a record that the replication layer keeps beside the data.
+pub(crate) fn replication_key(name: &str) -> Bytes {
+    meta_key([REPLICATION, name.as_bytes()])
+}
+
+/// The store's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateRecord {
+    pub(crate) revision: Revision,
+    pub(crate) compacted: Revision,
+    pub(crate) collected: Revision,
+    pub(crate) grants: u64,
+}
+
+impl StateRecord {
+    /// The numbers of an empty store.
+    pub(crate) const EMPTY: Self = Self {
+        revision: Revision::FIRST,
+        compacted: Revision::NEVER_COMPACTED,
+        collected: Revision::NEVER_COMPACTED,
+        grants: 0,
+    };
+
+    pub(crate) fn encode(&self, digest: u128) -> Bytes {
+        let record = wire::StoreState {
+            format: STATE_FORMAT,
+            revision: self.revision.0,
+            compacted: self.compacted.0,
+            collected: self.collected.0,
+            grants: self.grants,
+            digest: Bytes::copy_from_slice(&digest.to_be_bytes()),
+        };
+        record.encode_to_vec().into()
+    }
+
+    /// Reads the record and the digest that was stored with it.
+    pub(crate) fn decode(bytes: Bytes) -> Result<(Self, u128), EngineError> {
+        let record = wire::StoreState::decode(bytes).map_err(|error| corrupt(STATE, &error.to_string()))?;
+        check_format(record.format)?;
+        let digest =
+            record.digest.as_ref().try_into().map_err(|_| corrupt(STATE, "digest has a wrong length"))?;
+        let state = Self {
+            revision: Revision(record.revision),
+            compacted: Revision(record.compacted),
+            collected: Revision(record.collected),
+            grants: record.grants,
+        };
+        Ok((state, u128::from_be_bytes(digest)))
+    }
+}
+
+/// Refuses records of a later version.
+pub(crate) fn check_format(found: u32) -> Result<(), EngineError> {
+    if found == STATE_FORMAT { Ok(()) } else { Err(EngineError::Format { found, supported: STATE_FORMAT }) }
+}

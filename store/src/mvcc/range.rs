@@ -1,0 +1,152 @@
+//! Reads: which rows answer a range is decided from the index alone; their values are fetched last.
+
+use bytes::Bytes;
+
+use super::index::Version;
+use super::store::Store;
+use super::{KeyValue, LeaseId, Range, RangeResult, Refusal, Revision, RowId, SortOrder, SortTarget};
+use crate::engine::EngineError;
+
+/// A row that answers a range, perhaps with its bytes.
+#[derive(Clone, Debug)]
+struct Pick {
+    key: Bytes,
+    version: Version,
+}
+
+impl Pick {
+    /// The answer without value. A lease is not reported then, as in etcd 3.7.
+    fn key_only(self) -> KeyValue {
+        KeyValue {
+            key: self.key,
+            value: Bytes::new(),
+            create_revision: self.version.create,
+            mod_revision: self.version.row.main,
+            version: self.version.version,
+            lease: LeaseId::NONE,
+        }
+    }
+}
+
+impl Store {
+    /// Reads a range of the committed state.
+    ///
+    /// # Errors
+    /// The outer error is the engine's, the inner one the store's answer.
+    pub fn range(&self, range: &Range) -> Result<Result<RangeResult, Refusal>, EngineError> {
+        if let Err(refusal) = self.check_readable(range.revision) {
+            return Ok(Err(refusal));
+        }
+        self.read_range(range, self.state.revision).map(Ok)
+    }
+
+    /// Refuses revisions that are compacted or not yet there.
+    pub(super) fn check_readable(&self, revision: Option<Revision>) -> Result<(), Refusal> {
+        let Some(requested) = revision else { return Ok(()) };
+        if requested > self.state.revision {
+            return Err(Refusal::FutureRevision { requested, current: self.state.revision });
+        }
+        if requested < self.state.compacted {
+            return Err(Refusal::Compacted { requested, compacted: self.state.compacted });
+        }
+        Ok(())
+    }
+
+    /// Reads a range whose revision was checked; `seen` is the revision that the answer reports.
+    pub(super) fn read_range(&self, range: &Range, seen: Revision) -> Result<RangeResult, EngineError> {
+        let at = range.revision.unwrap_or(Revision(i64::MAX));
+        let in_order = range.sort_order == SortOrder::None && range.sort_target == SortTarget::Key;
+        let filtered = Bounds::of(range);
+        // Sorting and filtering need all rows; otherwise only as many as are returned.
+        let take = if in_order && filtered.is_open() { limit_of(range) } else { usize::MAX };
+        let mut count = 0_usize;
+        let mut picks = Vec::new();
+        for (key, entry) in self.index.range(&range.range) {
+            let Some(version) = entry.at(at) else { continue };
+            count += 1;
+            if !range.count_only && picks.len() < take && filtered.contain(version) {
+                picks.push(Pick { key: key.clone(), version: *version });
+            }
+        }
+        let total = if take == usize::MAX { picks.len() } else { count };
+        self.sort(range, &mut picks)?;
+        picks.truncate(limit_of(range));
+        Ok(RangeResult {
+            more: !range.count_only && picks.len() < total,
+            kvs: self.fetch(range, picks)?,
+            count: u64::try_from(count).expect("a count of keys fits 64 bits"),
+            revision: seen,
+        })
+    }
+
+    fn sort(&self, range: &Range, picks: &mut [Pick]) -> Result<(), EngineError> {
+        let by = |key: fn(&Version) -> i64| move |pick: &Pick| key(&pick.version);
+        match range.sort_target {
+            SortTarget::Key => {}
+            SortTarget::Version => picks.sort_by_key(by(|version| version.version)),
+            SortTarget::CreateRevision => picks.sort_by_key(by(|version| version.create.0)),
+            SortTarget::ModRevision => picks.sort_by_key(by(|version| version.row.main.0)),
+            SortTarget::Value => {
+                let mut valued = Vec::with_capacity(picks.len());
+                for pick in picks.iter() {
+                    valued.push((self.read_row(&pick.key, pick.version.row)?.value, pick.clone()));
+                }
+                valued.sort_by(|left, right| left.0.cmp(&right.0));
+                for (slot, (_, pick)) in picks.iter_mut().zip(valued) {
+                    *slot = pick;
+                }
+            }
+        }
+        if range.sort_order == SortOrder::Descend {
+            picks.reverse();
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, range: &Range, picks: Vec<Pick>) -> Result<Vec<KeyValue>, EngineError> {
+        if range.keys_only {
+            return Ok(picks.into_iter().map(Pick::key_only).collect());
+        }
+        picks.into_iter().map(|pick| self.read_row(&pick.key, pick.version.row)).collect()
+    }
+
+    /// Returns the row before `row` of the same key, unless the key did not exist then or the row is compacted.
+    pub(crate) fn row_before(&self, key: &[u8], row: RowId) -> Result<Option<KeyValue>, EngineError> {
+        let previous = self.index.entry(key).and_then(|entry| {
+            entry.before(row).filter(|version| entry.survives(version.row, self.state.compacted))
+        });
+        previous.map(|version| self.read_row(key, version.row)).transpose()
+    }
+}
+
+fn limit_of(range: &Range) -> usize {
+    match range.limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
+}
+
+/// Inclusive bounds on the revisions of a row; 0 switches one off.
+struct Bounds {
+    modified: (i64, i64),
+    created: (i64, i64),
+}
+
+impl Bounds {
+    fn of(range: &Range) -> Self {
+        let open_end = |max: i64| if max == 0 { i64::MAX } else { max };
+        Self {
+            modified: (range.min_mod_revision, open_end(range.max_mod_revision)),
+            created: (range.min_create_revision, open_end(range.max_create_revision)),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        [self.modified, self.created].iter().all(|&bounds| bounds == (0, i64::MAX))
+    }
+
+    fn contain(&self, version: &Version) -> bool {
+        let within = |(min, max): (i64, i64), revision: Revision| min <= revision.0 && revision.0 <= max;
+        within(self.modified, version.row.main) && within(self.created, version.create)
+    }
+}

@@ -1,0 +1,388 @@
+//! The store itself: applies commands and answers reads.
+//!
+//! ```text
+//! apply(command) ──► rows, meta ──► pending batch ──► commit() ──► engine
+//!        └─► index, leases, digest (at once, so later commands of the batch see it)
+//! ```
+//!
+//! Everything is deterministic: the same commands give the same rows, answers, events and digest on every member, however
+//! they are cut into batches. The caller holds a lock over `apply … commit`, so readers never see a half batch, and stops
+//! the process when the engine fails.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::digest::{SetHash, element};
+use super::index::{Index, NewRow, Version};
+use super::leases::{Lease, Leases};
+use super::meta::{self, StateRecord};
+use super::row::{Row, corrupt};
+use super::{
+    Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId, LeaseRemaining, Refusal,
+    Revision, RevisionEvents, RowId,
+};
+use crate::engine::{Batch, Engine, EngineError};
+
+/// The replicated state of one member.
+pub struct Store {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) index: Index,
+    pub(super) leases: Leases,
+    pub(super) state: StateRecord,
+    set_hash: SetHash,
+    pub(super) pending: Pending,
+    /// Next row that the running collection looks at, and the revision it collects up to.
+    pub(super) collecting: Option<(RowId, Revision)>,
+}
+
+/// Changes that are applied but not yet in the engine.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) batch: Batch,
+    rows: HashMap<RowId, Bytes>,
+    /// Whether the store's numbers changed without any row.
+    state_changed: bool,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.is_empty() && !self.state_changed
+    }
+}
+
+/// A write of one key, ready to be stored: all checks are done.
+pub(super) struct Change<'a> {
+    pub(super) kind: EventKind,
+    pub(super) key: &'a Bytes,
+    pub(super) value: Bytes,
+    pub(super) lease: LeaseId,
+}
+
+/// The changes of one revision while they are made.
+pub(super) struct Writing {
+    pub(super) revision: Revision,
+    pub(super) events: Vec<Event>,
+}
+
+impl Store {
+    /// Opens the state in `engine`; an empty engine is an empty store. Checks the rebuilt state against the stored digest.
+    ///
+    /// # Errors
+    /// When the engine fails, holds damaged or unknown records, or its rows do not match the digest.
+    pub fn open(engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
+        let stored = engine.get(&meta::state_key())?.map(StateRecord::decode).transpose()?;
+        let mut store = Self {
+            engine,
+            index: Index::default(),
+            leases: Leases::default(),
+            state: stored.map_or(StateRecord::EMPTY, |(state, _)| state),
+            set_hash: SetHash::default(),
+            pending: Pending::default(),
+            collecting: None,
+        };
+        store.load_leases()?;
+        store.load_rows()?;
+        match stored {
+            Some((_, digest)) if digest != store.digest() => {
+                Err(corrupt(&meta::state_key(), "rows and leases do not match the stored digest"))
+            }
+            None if store.digest() != SetHash::default().digest(&StateRecord::EMPTY) => {
+                Err(corrupt(&meta::state_key(), "rows without a state record"))
+            }
+            Some(_) | None => Ok(store),
+        }
+    }
+
+    fn load_leases(&mut self) -> Result<(), EngineError> {
+        let (from, before) = meta::lease_keys();
+        let mut records = Vec::new();
+        self.engine.scan(&from, Some(&before), &mut |_, value| {
+            records.push(Bytes::copy_from_slice(value));
+            ControlFlow::Continue(())
+        })?;
+        for record in records {
+            self.set_hash.add(element(&record));
+            self.leases.insert(Lease::decode(record)?);
+        }
+        Ok(())
+    }
+
+    fn load_rows(&mut self) -> Result<(), EngineError> {
+        let engine = Arc::clone(&self.engine);
+        let mut outcome = Ok(());
+        engine.scan(b"", Some(&[meta::META_PREFIX]), &mut |key, value| {
+            outcome = self.load_row(key, Bytes::copy_from_slice(value));
+            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        outcome
+    }
+
+    fn load_row(&mut self, key: &[u8], stored: Bytes) -> Result<(), EngineError> {
+        let id = RowId::from_key(key)?;
+        let row = Row::decode(id, stored.clone())?;
+        if id.main > self.state.revision {
+            return Err(corrupt(key, "row is newer than the state record"));
+        }
+        self.index_row(id, &row, stored);
+        Ok(())
+    }
+
+    /// Puts a row into index, leases and digest.
+    fn index_row(&mut self, id: RowId, row: &Row, stored: Bytes) {
+        let version =
+            Version { row: id, create: row.kv.create_revision, version: row.kv.version, lease: row.kv.lease };
+        let lease_before = self.index.live(&row.kv.key).map_or(LeaseId::NONE, |old| old.lease);
+        self.leases.attach(&row.kv.key, lease_before, row.kv.lease);
+        let element = element(&stored);
+        if version.is_alive() {
+            self.set_hash.add(element);
+        }
+        if let Some(hidden) = self.index.push(&row.kv.key, NewRow { version, element, stored }) {
+            self.set_hash.remove(hidden);
+        }
+    }
+
+    /// Returns the revision of the newest change.
+    #[must_use]
+    pub fn current_revision(&self) -> Revision {
+        self.state.revision
+    }
+
+    /// Returns the oldest readable revision, or [`Revision::NEVER_COMPACTED`].
+    #[must_use]
+    pub fn compact_revision(&self) -> Revision {
+        self.state.compacted
+    }
+
+    /// Returns the digest of the whole logical state; equal on members that applied the same commands.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.set_hash.digest(&self.state)
+    }
+
+    /// Returns a lease with its keys.
+    #[must_use]
+    pub fn lease(&self, id: LeaseId) -> Option<&Lease> {
+        self.leases.get(id)
+    }
+
+    /// Returns all leases in order of their ids.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.iter()
+    }
+
+    /// Returns the engine below.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// Applies one command. Reads see it after [`Store::commit`].
+    ///
+    /// # Errors
+    /// Only when the engine fails; the member must stop then. A refused command is an answer, not an error.
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, EngineError> {
+        let mut events = Vec::new();
+        let answer = match command {
+            Command::Txn(txn) => self.apply_txn(txn, &mut events)?.map(Answer::Txn),
+            Command::Compact { revision } => self.apply_compact(*revision).map(|()| Answer::Done),
+            Command::LeaseGrant { id, ttl_seconds } => self.apply_grant(*id, *ttl_seconds),
+            Command::LeaseRevoke { id } => self.apply_revoke(*id, &mut events)?.map(|()| Answer::Done),
+            Command::LeaseExpire { leases } => {
+                self.apply_expire(leases, &mut events)?;
+                Ok(Answer::Done)
+            }
+            Command::LeaseCheckpoint { leases } => {
+                self.apply_checkpoint(leases);
+                Ok(Answer::Done)
+            }
+        };
+        Ok(Applied { answer, revision: self.state.revision, events })
+    }
+
+    /// Keeps a record of the replication layer (applied id, membership) in the next commit.
+    pub fn put_replication_record(&mut self, name: &str, value: impl Into<Bytes>) {
+        self.pending.batch.put(meta::replication_key(name), value);
+    }
+
+    /// Returns a record of the replication layer as committed.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn replication_record(&self, name: &str) -> Result<Option<Bytes>, EngineError> {
+        self.engine.get(&meta::replication_key(name))
+    }
+
+    /// Hands everything applied since the last commit to the engine, as one batch.
+    ///
+    /// # Errors
+    /// When the engine fails; the member must stop then.
+    pub fn commit(&mut self) -> Result<(), EngineError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.batch.put(meta::state_key(), self.state.encode(self.digest()));
+        self.engine.write(&pending.batch)
+    }
+
+    fn apply_grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Answer, Refusal> {
+        if self.leases.get(id).is_some() {
+            return Err(Refusal::LeaseExists);
+        }
+        self.state.grants += 1;
+        let lease = Lease {
+            id,
+            ttl_seconds,
+            remaining_seconds: None,
+            grant: self.state.grants,
+            keys: std::collections::BTreeSet::new(),
+        };
+        self.store_lease(&lease);
+        self.leases.insert(lease);
+        Ok(Answer::LeaseGranted { id, ttl_seconds })
+    }
+
+    fn store_lease(&mut self, lease: &Lease) {
+        let record = lease.encode();
+        self.set_hash.add(element(&record));
+        self.pending.batch.put(meta::lease_key(lease.id), record);
+    }
+
+    /// Ends a lease and deletes its keys, in order, at one revision.
+    fn apply_revoke(
+        &mut self,
+        id: LeaseId,
+        events: &mut Vec<RevisionEvents>,
+    ) -> Result<Result<(), Refusal>, EngineError> {
+        let Some(lease) = self.leases.get(id).cloned() else {
+            return Ok(Err(Refusal::LeaseNotFound));
+        };
+        let mut writing = self.begin_write();
+        for key in &lease.keys {
+            self.delete_key(&mut writing, key)?;
+        }
+        self.end_write(writing, events);
+        self.set_hash.remove(element(&lease.encode()));
+        self.pending.batch.delete(meta::lease_key(id));
+        self.leases.remove(id);
+        Ok(Ok(()))
+    }
+
+    fn apply_expire(
+        &mut self,
+        leases: &[GrantedLease],
+        events: &mut Vec<RevisionEvents>,
+    ) -> Result<(), EngineError> {
+        for expired in leases {
+            if self.leases.get(expired.id).is_some_and(|lease| lease.grant == expired.grant) {
+                let _found = self.apply_revoke(expired.id, events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_checkpoint(&mut self, leases: &[LeaseRemaining]) {
+        for checkpoint in leases {
+            let Some(lease) = self.leases.get(checkpoint.lease.id) else { continue };
+            if lease.grant != checkpoint.lease.grant {
+                continue;
+            }
+            self.set_hash.remove(element(&lease.encode()));
+            let changed =
+                self.leases.set_remaining(checkpoint.lease.id, checkpoint.remaining_seconds).cloned();
+            if let Some(lease) = changed {
+                self.store_lease(&lease);
+            }
+        }
+    }
+
+    /// Makes the next commit write the store's numbers even if no row changed.
+    pub(super) fn touch_state(&mut self) {
+        self.pending.state_changed = true;
+    }
+
+    pub(super) fn begin_write(&self) -> Writing {
+        Writing { revision: self.state.revision.next(), events: Vec::new() }
+    }
+
+    /// Makes the revision real if anything changed in it.
+    pub(super) fn end_write(&mut self, writing: Writing, events: &mut Vec<RevisionEvents>) {
+        if writing.events.is_empty() {
+            return;
+        }
+        self.state.revision = writing.revision;
+        events.push(RevisionEvents { revision: writing.revision, events: writing.events });
+    }
+
+    /// Deletes a key that may not exist; returns what it held.
+    pub(super) fn delete_key(
+        &mut self,
+        writing: &mut Writing,
+        key: &Bytes,
+    ) -> Result<Option<KeyValue>, EngineError> {
+        if self.index.live(key).is_none() {
+            return Ok(None);
+        }
+        self.write_key(
+            writing,
+            Change { kind: EventKind::Delete, key, value: Bytes::new(), lease: LeaseId::NONE },
+        )
+    }
+
+    /// Stores one change and returns what the key held before.
+    pub(super) fn write_key(
+        &mut self,
+        writing: &mut Writing,
+        change: Change<'_>,
+    ) -> Result<Option<KeyValue>, EngineError> {
+        let prev = self.live_kv(change.key)?;
+        let sub = u32::try_from(writing.events.len()).expect("a revision has fewer than 2^32 changes");
+        let id = RowId { main: writing.revision, sub };
+        let kv = match change.kind {
+            EventKind::Put => KeyValue {
+                key: change.key.clone(),
+                value: change.value,
+                create_revision: prev.as_ref().map_or(writing.revision, |prev| prev.create_revision),
+                mod_revision: writing.revision,
+                version: prev.as_ref().map_or(1, |prev| prev.version + 1),
+                lease: change.lease,
+            },
+            EventKind::Delete => {
+                KeyValue { key: change.key.clone(), mod_revision: writing.revision, ..KeyValue::default() }
+            }
+        };
+        let stored = Row { kind: change.kind, kv }.encode();
+        // Decoded again so that the event's bytes are slices of the row and do not hold the whole request.
+        let row = Row::decode(id, stored.clone())?;
+        self.pending.batch.put(id.to_key(), stored.clone());
+        self.pending.rows.insert(id, stored.clone());
+        self.index_row(id, &row, stored);
+        writing.events.push(Event { kind: row.kind, kv: row.kv, prev: prev.clone() });
+        Ok(prev)
+    }
+
+    /// Returns a key as it is now, uncommitted changes included.
+    pub(super) fn live_kv(&self, key: &[u8]) -> Result<Option<KeyValue>, EngineError> {
+        match self.index.live(key).map(|version| version.row) {
+            Some(row) => self.read_row(key, row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns a row that the index knows.
+    pub(super) fn read_row(&self, key: &[u8], row: RowId) -> Result<KeyValue, EngineError> {
+        let cached = self.index.entry(key).and_then(|entry| entry.cached(row));
+        let stored = match cached.or_else(|| self.pending.rows.get(&row)) {
+            Some(stored) => stored.clone(),
+            None => {
+                let found = self.engine.get(&row.to_key())?;
+                found.ok_or_else(|| corrupt(&row.to_key(), "a row that the index knows is missing"))?
+            }
+        };
+        Ok(Row::decode(row, stored)?.kv)
+    }
+}

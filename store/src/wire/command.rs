@@ -1,0 +1,82 @@
+//! Commands as the log keeps them.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::store as wire;
+use wire::command::Command as Wire;
+
+use super::WireError;
+use super::request::{txn_from_wire, txn_to_wire};
+use crate::mvcc::{Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
+
+/// Format that this version writes; a higher one is refused (safety rule 9).
+pub const COMMAND_FORMAT: u32 = 1;
+
+/// Encodes a command for the log.
+#[must_use]
+pub fn encode_command(command: &Command) -> Bytes {
+    let command = match command.clone() {
+        Command::Txn(txn) => Wire::Txn(txn_to_wire(txn)),
+        Command::Compact { revision } => Wire::Compact(wire::Compact { revision: revision.0 }),
+        Command::LeaseGrant { id, ttl_seconds } => {
+            Wire::LeaseGrant(wire::LeaseGrant { id: id.0, ttl_seconds })
+        }
+        Command::LeaseRevoke { id } => Wire::LeaseRevoke(wire::LeaseRevoke { id: id.0 }),
+        Command::LeaseExpire { leases } => {
+            let leases = leases
+                .into_iter()
+                .map(|lease| wire::GrantedLease { id: lease.id.0, grant: lease.grant })
+                .collect();
+            Wire::LeaseExpire(wire::LeaseExpire { leases })
+        }
+        Command::LeaseCheckpoint { leases } => {
+            let leases = leases.into_iter().map(remaining_to_wire).collect();
+            Wire::LeaseCheckpoint(wire::LeaseCheckpoint { leases })
+        }
+    };
+    wire::Command { format: COMMAND_FORMAT, command: Some(command) }.encode_to_vec().into()
+}
+
+/// Decodes a command from the log; byte fields are slices of `bytes`.
+///
+/// # Errors
+/// When the bytes are damaged or of a later version. A member that meets this in its committed log must stop.
+pub fn decode_command(bytes: Bytes) -> Result<Command, WireError> {
+    let message = wire::Command::decode(bytes)?;
+    if message.format != COMMAND_FORMAT {
+        return Err(WireError::Format { found: message.format, supported: COMMAND_FORMAT });
+    }
+    Ok(match message.command.ok_or(WireError::Missing("command"))? {
+        Wire::Txn(txn) => Command::Txn(txn_from_wire(txn)?),
+        Wire::Compact(compact) => Command::Compact { revision: Revision(compact.revision) },
+        Wire::LeaseGrant(grant) => {
+            Command::LeaseGrant { id: LeaseId(grant.id), ttl_seconds: grant.ttl_seconds }
+        }
+        Wire::LeaseRevoke(revoke) => Command::LeaseRevoke { id: LeaseId(revoke.id) },
+        Wire::LeaseExpire(expire) => Command::LeaseExpire {
+            leases: expire
+                .leases
+                .into_iter()
+                .map(|lease| GrantedLease { id: LeaseId(lease.id), grant: lease.grant })
+                .collect(),
+        },
+        Wire::LeaseCheckpoint(checkpoint) => Command::LeaseCheckpoint {
+            leases: checkpoint.leases.into_iter().map(remaining_from_wire).collect(),
+        },
+    })
+}
+
+fn remaining_to_wire(remaining: LeaseRemaining) -> wire::LeaseRemaining {
+    wire::LeaseRemaining {
+        id: remaining.lease.id.0,
+        grant: remaining.lease.grant,
+        remaining_seconds: remaining.remaining_seconds.unwrap_or(0),
+    }
+}
+
+fn remaining_from_wire(remaining: wire::LeaseRemaining) -> LeaseRemaining {
+    LeaseRemaining {
+        lease: GrantedLease { id: LeaseId(remaining.id), grant: remaining.grant },
+        remaining_seconds: (remaining.remaining_seconds > 0).then_some(remaining.remaining_seconds),
+    }
+}
