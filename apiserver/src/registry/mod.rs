@@ -1,6 +1,17 @@
 //! The catalogue of kinds and what is particular to each: a strategy per kind over JSON values.
 //!
+//! [`catalog`] lists every kind; routing, discovery, OpenAPI, storage and Table read nothing else. A kind is one file in the
+//! folder of its group, which implements [`Strategy`]; what several kinds share is in [`validation`], [`value`] and
+//! [`table`].
+//!
 //! Pure: no IO, clock or randomness; what a strategy needs arrives in [`Context`].
+
+pub mod catalog;
+pub mod table;
+pub mod validation;
+pub mod value;
+
+mod core;
 
 use serde_json::Value;
 
@@ -73,6 +84,12 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
 /// Reason of a finding (`metav1.CauseType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldErrorReason {
@@ -85,6 +102,23 @@ pub enum FieldErrorReason {
     TooLong,
     TooMany,
     TypeInvalid,
+}
+
+impl FieldErrorReason {
+    /// Returns the text that a `Status` cause carries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
 }
 
 /// A column of a Table.

@@ -51,7 +51,11 @@ pub fn dns_1035_label(value: &str) -> Vec<String> {
 
 /// Checks a lower case RFC 1123 subdomain (the name of most kinds).
 pub fn dns_subdomain(value: &str) -> Vec<String> {
-    let mut findings = too_long(value, SUBDOMAIN_LENGTH_MAX, "characters");
+    subdomain_findings(value, "characters")
+}
+
+fn subdomain_findings(value: &str, unit: &str) -> Vec<String> {
+    let mut findings = too_long(value, SUBDOMAIN_LENGTH_MAX, unit);
     if !is_dns_subdomain(value) {
         findings.push(pattern(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
@@ -88,7 +92,8 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 findings.push("prefix part must be non-empty".to_owned());
             } else {
-                findings.extend(dns_subdomain(prefix).into_iter().map(|text| format!("prefix part {text}")));
+                let texts = subdomain_findings(prefix, "bytes");
+                findings.extend(texts.into_iter().map(|text| format!("prefix part {text}")));
             }
             *name
         }
