@@ -7,4 +7,5 @@ compile_error!(
 pub mod engine;
 pub mod kv;
 pub mod mvcc;
+pub mod wal;
 pub mod wire;

@@ -1,0 +1,134 @@
+//! The log's directory on a real file system.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::disk::{Disk, FreeSpace};
+
+/// Zeros written at once when a file is created.
+const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// A directory of real files.
+#[derive(Debug)]
+pub struct FsDisk {
+    directory: PathBuf,
+    /// Open files by name; the log touches a handful.
+    open: Mutex<BTreeMap<String, Arc<File>>>,
+}
+
+impl FsDisk {
+    /// Opens a directory, creating it where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self { directory: directory.to_owned(), open: Mutex::new(BTreeMap::new()) })
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(name) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.directory.join(name))?);
+        open.insert(name.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn forget(&self, name: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn fill(&self, path: &Path, size: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let zeros = vec![0; ZERO_CHUNK_BYTES];
+        let mut offset = 0;
+        while offset < size {
+            let length = usize::try_from(size - offset).unwrap_or(ZERO_CHUNK_BYTES).min(ZERO_CHUNK_BYTES);
+            let chunk = zeros.get(..length).unwrap_or(&zeros);
+            file.write_all_at(chunk, offset)?;
+            offset += u64::try_from(chunk.len()).expect("usize fits in u64");
+        }
+        file.sync_all()
+    }
+}
+
+impl Disk for FsDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, file: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = self.file(file)?;
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let position = offset + u64::try_from(filled).expect("usize fits in u64");
+            match file.read_at(rest, position) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn length(&self, file: &str) -> io::Result<u64> {
+        Ok(self.file(file)?.metadata()?.len())
+    }
+
+    fn create(&self, file: &str, size: u64) -> io::Result<()> {
+        let path = self.directory.join(file);
+        if let Err(error) = self.fill(&path, size) {
+            // The first error counts; a file that cannot be removed is found and removed at the next start.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.sync_directory()
+    }
+
+    fn write(&self, file: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file(file)?.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, file: &str) -> io::Result<()> {
+        self.file(file)?.sync_data()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.forget(from);
+        self.forget(to);
+        fs::rename(self.directory.join(from), self.directory.join(to))?;
+        self.sync_directory()
+    }
+
+    fn remove(&self, file: &str) -> io::Result<()> {
+        self.forget(file);
+        fs::remove_file(self.directory.join(file))?;
+        self.sync_directory()
+    }
+
+    fn free_space(&self) -> FreeSpace {
+        let free_bytes = nix::sys::statvfs::statvfs(&self.directory)
+            .map_or(0, |stats| stats.blocks_available().saturating_mul(stats.fragment_size()));
+        FreeSpace { path: self.directory.display().to_string(), free_bytes }
+    }
+}
