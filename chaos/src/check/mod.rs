@@ -1,0 +1,6 @@
+//! Checkers: pure functions from a history to a verdict.
+
+pub mod verdict;
+pub mod witness;
+
+pub use verdict::{Verdict, Violation};

@@ -1,0 +1,121 @@
+//! Valid histories pass; each way of breaking one is named.
+
+use super::{LogEntry, check};
+use crate::history::{Answer, Call, KeyState, Operation, Outcome, Process};
+
+fn state(value: &str, version: i64, create_revision: i64, mod_revision: i64) -> KeyState {
+    KeyState { value: value.to_owned(), version, create_revision, mod_revision }
+}
+
+fn operation(index: u64, span: (u64, u64), call: Call, answer: Answer, revision: i64) -> Operation {
+    Operation {
+        index,
+        process: Process::Client(0),
+        node: "n1".to_owned(),
+        key: "k".to_owned(),
+        call,
+        invoked_at: span.0,
+        outcome: Outcome::Ok { answer, revision, returned_at: span.1 },
+    }
+}
+
+fn write(index: u64, span: (u64, u64), value: &str, revision: i64) -> Operation {
+    operation(index, span, Call::Write { value: value.to_owned() }, Answer::Written, revision)
+}
+
+fn read(index: u64, span: (u64, u64), seen: Option<KeyState>, revision: i64) -> Operation {
+    operation(index, span, Call::Read, Answer::Read(seen), revision)
+}
+
+fn log() -> Vec<LogEntry> {
+    let entry = |revision, state| LogEntry { revision, key: "k".to_owned(), state: Some(state) };
+    vec![entry(2, state("a", 1, 2, 2)), entry(3, state("b", 2, 2, 3))]
+}
+
+fn valid() -> Vec<Operation> {
+    vec![
+        write(0, (0, 10), "a", 2),
+        read(2, (20, 30), Some(state("a", 1, 2, 2)), 2),
+        write(4, (40, 50), "b", 3),
+        read(6, (60, 70), Some(state("b", 2, 2, 3)), 3),
+    ]
+}
+
+fn rules(operations: &[Operation], log: &[LogEntry]) -> Vec<&'static str> {
+    let logs = [("n1".to_owned(), log.to_vec())];
+    check(operations, &logs).err().unwrap_or_default().into_iter().map(|violation| violation.rule).collect()
+}
+
+#[test]
+fn a_valid_history_passes() {
+    let report = check(&valid(), &[("n1".to_owned(), log()), ("n2".to_owned(), log())]).unwrap();
+    assert_eq!((report.reads, report.writes, report.revisions), (2, 2, 2));
+}
+
+#[test]
+fn a_stale_read_names_both_operations() {
+    let mut operations = valid();
+    operations[3] = read(6, (60, 70), Some(state("a", 1, 2, 2)), 2);
+    let violations = check(&operations, &[("n1".to_owned(), log())]).unwrap_err();
+    assert_eq!(violations.len(), 1);
+    assert_eq!((violations[0].rule, violations[0].operations.as_slice()), ("stale read", [4, 6].as_slice()));
+}
+
+#[test]
+fn an_overlapping_read_may_see_either_state() {
+    let mut operations = valid();
+    operations[3] = read(6, (45, 70), Some(state("a", 1, 2, 2)), 2);
+    assert!(rules(&operations, &log()).is_empty());
+}
+
+#[test]
+fn a_lost_write_is_found() {
+    assert_eq!(rules(&valid()[..3], &log()[..1]), ["lost write"]);
+}
+
+#[test]
+fn an_unowned_revision_is_found() {
+    assert_eq!(rules(&valid()[..2], &log()), ["unowned revision"]);
+}
+
+#[test]
+fn a_wrong_value_is_found() {
+    let mut operations = valid();
+    operations[1] = read(2, (20, 30), Some(state("z", 1, 2, 2)), 2);
+    assert_eq!(rules(&operations, &log()), ["wrong answer"]);
+}
+
+#[test]
+fn a_write_of_unknown_fate_takes_its_place_in_the_log() {
+    let mut operations = valid();
+    operations[2].outcome = Outcome::Unknown;
+    assert!(rules(&operations, &log()).is_empty());
+}
+
+#[test]
+fn a_failed_write_may_not_stand_in_the_log() {
+    let mut operations = valid();
+    operations[2].outcome = Outcome::Fail;
+    assert!(rules(&operations, &log()).contains(&"failed write happened"));
+}
+
+#[test]
+fn two_writes_may_not_share_a_revision() {
+    let mut operations = valid();
+    operations[2] = write(4, (40, 50), "b", 2);
+    assert!(rules(&operations, &log()).contains(&"two writes at one revision"));
+}
+
+#[test]
+fn members_must_show_the_same_log() {
+    let logs = [("n1".to_owned(), log()), ("n2".to_owned(), log()[..1].to_vec())];
+    assert_eq!(check(&valid(), &logs).unwrap_err()[0].rule, "members diverge");
+}
+
+#[test]
+fn a_cas_that_ignored_its_condition_is_found() {
+    let mut operations = valid();
+    operations[2] =
+        operation(4, (40, 50), Call::Cas { expected: 7, value: "b".to_owned() }, Answer::Swapped, 3);
+    assert_eq!(rules(&operations, &log()), ["wrong answer"]);
+}

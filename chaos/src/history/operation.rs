@@ -1,0 +1,165 @@
+//! Operations of the register workload: an invocation paired with its completion.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Event, EventKind, Function, Process};
+
+/// What a client asked of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Read,
+    /// Values are unique in a run, so a value read names the write that made it.
+    Write {
+        value: String,
+    },
+    /// Writes if the key's mod revision is the expected one (0 = absent).
+    Cas {
+        expected: i64,
+        value: String,
+    },
+}
+
+/// The state of a key as an answer or the log shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyState {
+    pub value: String,
+    pub version: i64,
+    pub create_revision: i64,
+    pub mod_revision: i64,
+}
+
+/// What an answer carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// State of the key, `None` when absent.
+    Read(Option<KeyState>),
+    Written,
+    Swapped,
+    /// The compare did not hold; the state that the same transaction read.
+    NotSwapped(Option<KeyState>),
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok {
+        answer: Answer,
+        revision: i64,
+        returned_at: u64,
+    },
+    Fail,
+    /// Also an operation without a completion.
+    Unknown,
+}
+
+/// One operation of one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Index of the invocation.
+    pub index: u64,
+    pub process: Process,
+    pub node: String,
+    pub key: String,
+    pub call: Call,
+    pub invoked_at: u64,
+    pub outcome: Outcome,
+}
+
+impl Operation {
+    /// Whether it may have changed the store.
+    pub fn is_write(&self) -> bool {
+        match (&self.call, &self.outcome) {
+            (Call::Read, _) | (_, Outcome::Fail) => false,
+            (Call::Write { .. } | Call::Cas { .. }, Outcome::Ok { answer, .. }) => {
+                matches!(answer, Answer::Written | Answer::Swapped)
+            }
+            (Call::Write { .. } | Call::Cas { .. }, Outcome::Unknown) => true,
+        }
+    }
+
+    /// The value it writes, if it writes.
+    pub fn written_value(&self) -> Option<&str> {
+        match &self.call {
+            Call::Read => None,
+            Call::Write { value } | Call::Cas { value, .. } => Some(value),
+        }
+    }
+}
+
+/// Pairs invocations with completions. A process has at most one operation open at a time.
+///
+/// # Errors
+/// A sentence saying which event breaks the format.
+pub fn pair(events: &[Event]) -> Result<Vec<Operation>, String> {
+    let mut open: BTreeMap<Process, Operation> = BTreeMap::new();
+    let mut operations = Vec::new();
+    for event in events.iter().filter(|event| event.process != Process::NEMESIS) {
+        if event.kind == EventKind::Invoke {
+            let operation = invocation(event)?;
+            if let Some(previous) = open.insert(event.process, operation) {
+                return Err(format!(
+                    "event {}: the process still has operation {} open",
+                    event.index, previous.index
+                ));
+            }
+            continue;
+        }
+        let mut operation = open
+            .remove(&event.process)
+            .ok_or_else(|| format!("event {}: completes an operation that was not invoked", event.index))?;
+        operation.outcome = outcome(event)?;
+        operations.push(operation);
+    }
+    operations.extend(open.into_values());
+    operations.sort_by_key(|operation| operation.index);
+    Ok(operations)
+}
+
+fn invocation(event: &Event) -> Result<Operation, String> {
+    let broken = |what: &str| format!("event {}: {what}", event.index);
+    let text = |name: &str| event.value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let call = match event.f {
+        Function::Read => Call::Read,
+        Function::Write => {
+            Call::Write { value: text("value").ok_or_else(|| broken("a write names no value"))? }
+        }
+        Function::Cas => Call::Cas {
+            value: text("value").ok_or_else(|| broken("a cas names no value"))?,
+            expected: event
+                .value
+                .get("expected")
+                .and_then(Value::as_i64)
+                .ok_or_else(|| broken("a cas expects nothing"))?,
+        },
+        Function::Kill | Function::Restart | Function::Partition | Function::Heal => {
+            return Err(broken("a client injects a fault"));
+        }
+    };
+    Ok(Operation {
+        index: event.index,
+        process: event.process,
+        node: event.node.clone().unwrap_or_default(),
+        key: event.key.clone().ok_or_else(|| broken("no key"))?,
+        call,
+        invoked_at: event.time,
+        outcome: Outcome::Unknown,
+    })
+}
+
+fn outcome(event: &Event) -> Result<Outcome, String> {
+    match event.kind {
+        EventKind::Fail => Ok(Outcome::Fail),
+        EventKind::Info | EventKind::Invoke => Ok(Outcome::Unknown),
+        EventKind::Ok => {
+            let answer = serde_json::from_value(event.value.clone())
+                .map_err(|error| format!("event {}: the answer cannot be read: {error}", event.index))?;
+            let revision =
+                event.rev.ok_or_else(|| format!("event {}: an answer without revision", event.index))?;
+            Ok(Outcome::Ok { answer, revision, returned_at: event.time })
+        }
+    }
+}
