@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
 
 use crate::mvcc::{Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, Txn, TxnResult};
 
@@ -83,6 +82,17 @@ impl From<Invalid> for KvError {
     }
 }
 
+/// When a watch reports progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// After every change of the store that is not the watcher's own, runs of them merged: for caches that wait for a
+    /// revision.
+    #[default]
+    Automatic,
+    /// Only when asked through [`ProgressHandle`](crate::watch::ProgressHandle): costs nothing while other keys change.
+    OnRequest,
+}
+
 /// A subscription to changes.
 #[derive(Clone, Debug)]
 pub struct WatchQuery {
@@ -90,6 +100,15 @@ pub struct WatchQuery {
     /// First revision wanted; `None` starts after the current one.
     pub start: Option<Revision>,
     pub prev_kv: bool,
+    pub progress: ProgressMode,
+}
+
+impl WatchQuery {
+    /// Returns a watch of what happens to `range` from now on, without previous values.
+    #[must_use]
+    pub fn new(range: KeyRange) -> Self {
+        Self { range, start: None, prev_kv: false, progress: ProgressMode::Automatic }
+    }
 }
 
 /// What a watch delivers. Events of one revision are never split over two items.
@@ -101,8 +120,8 @@ pub enum WatchItem {
     Progress(Revision),
 }
 
-/// Items of a watch; ends after the first error (`Compacted` when the watcher fell behind a compaction).
-pub type WatchStream = BoxStream<'static, Result<WatchItem, KvError>>;
+/// Items of a watch, as a stream; ends after the first error (`Compacted` when the watcher fell behind a compaction).
+pub type WatchStream = crate::watch::Watcher;
 
 /// What this member knows about its cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +178,9 @@ pub trait Kv: Send + Sync + 'static {
 
     /// Returns the keys of a lease with its remaining and granted time to live.
     async fn lease_time_to_live(&self, id: LeaseId) -> Result<(Duration, Duration, Vec<Bytes>), KvError>;
+
+    /// Returns the ids of all leases this member knows, in order.
+    async fn leases(&self) -> Result<Vec<LeaseId>, KvError>;
 
     /// Returns what this member knows about its cluster, without asking anyone.
     fn status(&self) -> KvStatus;

@@ -6,6 +6,9 @@ compile_error!(
 
 pub mod engine;
 pub mod kv;
+pub mod lease;
+pub mod memory;
 pub mod mvcc;
 pub mod wal;
+pub mod watch;
 pub mod wire;

@@ -20,6 +20,7 @@ mod meta;
 mod row;
 
 mod compact;
+mod history;
 mod range;
 pub mod snapshot;
 mod store;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
 pub use compact::Collection;
+pub use history::{History, HistoryLimits};
 pub use leases::Lease;
 pub use refusal::Refusal;
 pub use request::{
