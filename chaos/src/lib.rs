@@ -4,4 +4,5 @@
 //! invalid: a run that did too little, or whose faults left no witness, proves nothing and says so.
 
 pub mod check;
+pub mod etcd;
 pub mod history;
