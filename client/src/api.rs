@@ -154,12 +154,25 @@ impl Client {
     /// # Errors
     /// [`ApiError::AlreadyExists`], [`ApiError::Invalid`], …; with an idempotency key a lost answer is asked for again.
     pub async fn create<K: ApiObject>(&self, object: &K, options: &WriteOptions) -> Result<K, ApiError> {
+        self.create_as(&ResourceKind::of::<K>(), object, options).await
+    }
+
+    /// Creates an object of a kind named at run time.
+    ///
+    /// # Errors
+    /// As [`Client::create`].
+    pub async fn create_as<K: ApiObject>(
+        &self,
+        kind: &ResourceKind,
+        object: &K,
+        options: &WriteOptions,
+    ) -> Result<K, ApiError> {
         let repeat = match options.idempotency_key {
             Some(_) => Repeat::IdempotentWrite,
             None => Repeat::UnsafeWrite,
         };
         let message = wire::CreateRequest {
-            r#type: Some(ResourceKind::of::<K>().wire()),
+            r#type: Some(kind.wire()),
             namespace: object.metadata().namespace.clone().unwrap_or_default(),
             name: object.metadata().name.clone().unwrap_or_default(),
             subresource: String::new(),
@@ -202,8 +215,22 @@ impl Client {
         object: &K,
         options: &WriteOptions,
     ) -> Result<K, ApiError> {
+        self.update_subresource_as(&ResourceKind::of::<K>(), subresource, object, options).await
+    }
+
+    /// Replaces an object of a kind named at run time, or the part of it that a subresource names.
+    ///
+    /// # Errors
+    /// As [`Client::update`].
+    pub async fn update_subresource_as<K: ApiObject>(
+        &self,
+        kind: &ResourceKind,
+        subresource: &str,
+        object: &K,
+        options: &WriteOptions,
+    ) -> Result<K, ApiError> {
         let message = wire::UpdateRequest {
-            r#type: Some(ResourceKind::of::<K>().wire()),
+            r#type: Some(kind.wire()),
             namespace: object.metadata().namespace.clone().unwrap_or_default(),
             name: object.metadata().name.clone().unwrap_or_default(),
             subresource: subresource.to_owned(),
@@ -231,19 +258,20 @@ impl Client {
         decode(&self.send_patch(&object, patch, options).await?)
     }
 
-    /// Changes part of an object of a kind named at run time.
+    /// Changes part of an object of a kind named at run time; `target` is its namespace and name.
     ///
     /// # Errors
     /// As [`Client::patch`].
     pub async fn patch_as(
         &self,
         kind: &ResourceKind,
-        namespace: &str,
-        name: &str,
+        target: (&str, &str),
+        subresource: &str,
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<DynamicObject, ApiError> {
-        let object = PatchedObject { kind, namespace, name, subresource: "" };
+        let (namespace, name) = target;
+        let object = PatchedObject { kind, namespace, name, subresource };
         decode(&self.send_patch(&object, patch, options).await?)
     }
 

@@ -24,7 +24,7 @@ pub use backoff::Backoff;
 pub use cache::{Cache, Change, ChangeKind, Changes, ObjectKey};
 pub use error::{ApiError, Cause, Failure};
 pub use leader_lock::{Epoch, LeaderLock, LeaderLockConfig, Tenure};
-pub use object::{ApiObject, DynamicObject, ResourceKind};
+pub use object::{ApiObject, DynamicObject, MetadataObject, ResourceKind};
 pub use options::{
     DeleteOptions, Fence, JoinRequest, Joined, List, ListOptions, Patch, Propagation, Token, TokenRequest,
     WatchOptions, WriteOptions,

@@ -91,27 +91,47 @@ pub struct DynamicObject {
     pub fields: serde_json::Map<String, Value>,
 }
 
-// The constants are placeholders: calls with dynamic objects always name their `ResourceKind`.
-impl k8s_openapi::Resource for DynamicObject {
-    const API_VERSION: &'static str = "";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "";
-    const VERSION: &'static str = "";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = k8s_openapi::NamespaceResourceScope;
+/// An object of any kind of which only the metadata is kept: what the garbage collector caches of everything.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataObject {
+    #[serde(default)]
+    pub api_version: String,
+    #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
+    pub metadata: ObjectMeta,
 }
 
-impl k8s_openapi::Metadata for DynamicObject {
-    type Ty = ObjectMeta;
+/// Lets a type without a kind of its own pass as an object. The constants are placeholders: calls with such objects
+/// always name their `ResourceKind`.
+macro_rules! kindless_object {
+    ($type:ty) => {
+        impl k8s_openapi::Resource for $type {
+            const API_VERSION: &'static str = "";
+            const GROUP: &'static str = "";
+            const KIND: &'static str = "";
+            const VERSION: &'static str = "";
+            const URL_PATH_SEGMENT: &'static str = "";
+            type Scope = k8s_openapi::NamespaceResourceScope;
+        }
 
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+        impl k8s_openapi::Metadata for $type {
+            type Ty = ObjectMeta;
 
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
 }
+
+kindless_object!(DynamicObject);
+kindless_object!(MetadataObject);
 
 /// Reads an object from the wire; identity fields beside the bytes fill what the bytes leave out.
 pub(crate) fn decode<K: ApiObject>(wire: &Object) -> Result<K, ApiError> {
