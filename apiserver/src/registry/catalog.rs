@@ -2,18 +2,70 @@
 
 use proto::api::fields;
 
-use super::core::{config_map::ConfigMap, namespace::Namespace, secret::Secret};
 use crate::schema::{DecodeError, Decoded, Schemas};
 
-use super::{Kind, Object, Scope, Subresource};
+use super::apps::{deployment::Deployment, replica_set::ReplicaSet};
+use super::coordination::lease::Lease;
+use super::core::{
+    config_map::ConfigMap, endpoints::Endpoints, event::Event, namespace::Namespace, node::Node, pod::Pod,
+    secret::Secret, service::Service, service_account::ServiceAccount,
+};
+use super::discovery::endpoint_slice::EndpointSlice;
+use super::rbac::{binding::Binding, role::Role};
+use super::{Kind, Object, Scope, Subresource, events};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const STATUS: &[Subresource] = &[Subresource::Status];
+const STATUS_AND_SCALE: &[Subresource] = &[Subresource::Scale, Subresource::Status];
+const POD_SUBRESOURCES: &[Subresource] = &[
+    Subresource::Attach,
+    Subresource::Binding,
+    Subresource::Eviction,
+    Subresource::Exec,
+    Subresource::Log,
+    Subresource::PortForward,
+    Subresource::Status,
+];
 
 static KINDS: &[Kind] = &[
     kind("", "namespaces", "namespace", "Namespace", &Namespace)
         .cluster()
         .short(&["ns"])
         .with(&[Subresource::Finalize, Subresource::Status]),
+    kind("", "nodes", "node", "Node", &Node).cluster().short(&["no"]).with(STATUS).stored_under("minions"),
+    kind("", "pods", "pod", "Pod", &Pod).short(&["po"]).in_all().with(POD_SUBRESOURCES),
+    kind("", "services", "service", "Service", &Service)
+        .short(&["svc"])
+        .in_all()
+        .with(STATUS)
+        .stored_under("services/specs"),
+    kind("", "endpoints", "endpoints", "Endpoints", &Endpoints)
+        .short(&["ep"])
+        .stored_under("services/endpoints"),
     kind("", "configmaps", "configmap", "ConfigMap", &ConfigMap).short(&["cm"]),
     kind("", "secrets", "secret", "Secret", &Secret),
+    kind("", "serviceaccounts", "serviceaccount", "ServiceAccount", &ServiceAccount)
+        .short(&["sa"])
+        .with(&[Subresource::Token]),
+    kind("", "events", "event", "Event", &Event).short(&["ev"]),
+    kind("apps", "deployments", "deployment", "Deployment", &Deployment)
+        .short(&["deploy"])
+        .in_all()
+        .with(STATUS_AND_SCALE),
+    kind("apps", "replicasets", "replicaset", "ReplicaSet", &ReplicaSet)
+        .short(&["rs"])
+        .in_all()
+        .with(STATUS_AND_SCALE),
+    // Upstream serves both event groups from one stored form; ours are stored apart until there is conversion.
+    kind("events.k8s.io", "events", "event", "Event", &events::event::Event)
+        .short(&["ev"])
+        .stored_under("events.k8s.io/events"),
+    kind(RBAC, "roles", "role", "Role", &Role),
+    kind(RBAC, "rolebindings", "rolebinding", "RoleBinding", &Binding),
+    kind(RBAC, "clusterroles", "clusterrole", "ClusterRole", &Role).cluster(),
+    kind(RBAC, "clusterrolebindings", "clusterrolebinding", "ClusterRoleBinding", &Binding).cluster(),
+    kind("coordination.k8s.io", "leases", "lease", "Lease", &Lease),
+    kind("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice", &EndpointSlice),
 ];
 
 /// A kind that is only posted and answered, never stored.
@@ -248,6 +300,16 @@ impl Kind {
 
     const fn short(mut self, names: &'static [&'static str]) -> Self {
         self.short_names = names;
+        self
+    }
+
+    const fn in_all(mut self) -> Self {
+        self.categories = &["all"];
+        self
+    }
+
+    const fn stored_under(mut self, prefix: &'static str) -> Self {
+        self.storage_prefix = prefix;
         self
     }
 

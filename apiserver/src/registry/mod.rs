@@ -11,7 +11,14 @@ pub mod table;
 pub mod validation;
 pub mod value;
 
+mod apps;
+mod coordination;
 mod core;
+mod discovery;
+mod events;
+mod generation;
+mod pod_spec;
+mod rbac;
 
 use serde_json::Value;
 

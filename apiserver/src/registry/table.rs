@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::value::{at, text};
+use super::value::{at, entries, text};
 use super::{Column, Kind, Object};
 
 /// Column of the object's name.
@@ -17,6 +17,16 @@ pub const AGE: Column = Column {
     description: "Time since the object was created.",
     priority: 0,
 };
+
+/// A column that is always shown.
+pub const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+    Column { name, kind, format: "", description, priority: 0 }
+}
+
+/// A column shown with `-o wide`.
+pub const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column { name, kind: "string", format: "", description, priority: 1 }
+}
 
 /// What a row carries beside its cells (`includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +124,32 @@ pub fn name(object: &Object) -> Value {
 /// Returns the cell of the object's age.
 pub fn age(object: &Object, now: &str) -> Value {
     Value::from(since(at(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str), now))
+}
+
+/// Text of a cell without a value.
+pub const NONE: &str = "<none>";
+
+/// Returns the text, or `<none>` when it is empty.
+pub fn or_none(text: &str) -> Value {
+    Value::from(if text.is_empty() { NONE } else { text })
+}
+
+/// Returns a map of labels as `a=b,c=d`, or `<none>`.
+pub fn labels(object: &Object, path: &[&str]) -> Value {
+    let pairs: Vec<String> = entries(object, path)
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    or_none(&pairs.join(","))
+}
+
+/// Returns the first `max` items, and how many more there are.
+pub fn some_of(items: &[String], max: usize, none: &str) -> Value {
+    let shown = items.get(..max.min(items.len())).unwrap_or_default().join(",");
+    match items.len() {
+        0 => Value::from(none),
+        count if count > max => Value::from(format!("{shown} + {} more...", count - max)),
+        _ => Value::from(shown),
+    }
 }
 
 /// Returns how long ago a time was, in kubectl's short form.

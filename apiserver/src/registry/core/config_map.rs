@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::table::{AGE, NAME, age, name};
+use super::super::table::{AGE, NAME, age, column, name};
 use super::super::validation::field::{all_invalid, forbidden, too_long};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{entries, is_true};
@@ -36,17 +36,13 @@ impl Strategy for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            Column { name: "Data", kind: "string", format: "", description: "Number of keys.", priority: 0 },
-            AGE,
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Data", "string", "Number of keys."), AGE];
         COLUMNS
     }
 
     fn row(&self, object: &Object, now: &str) -> Vec<Value> {
         let count = entries(object, &["data"]).count() + entries(object, &["binaryData"]).count();
-        vec![name(object), Value::from(count.to_string()), age(object, now)]
+        vec![name(object), Value::from(count), age(object, now)]
     }
 }
 

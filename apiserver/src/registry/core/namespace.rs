@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::table::{AGE, NAME, age, name};
+use super::super::table::{AGE, NAME, age, column, name};
 use super::super::validation::field::{all_invalid, invalid};
 use super::super::validation::metadata::{self, NameRule, qualified_finalizer};
 use super::super::value::{carry_over, ensure, list, text};
@@ -69,17 +69,7 @@ impl Strategy for Namespace {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            Column {
-                name: "Status",
-                kind: "string",
-                format: "",
-                description: "Phase of the namespace.",
-                priority: 0,
-            },
-            AGE,
-        ];
+        const COLUMNS: &[Column] = &[NAME, column("Status", "string", "Phase of the namespace."), AGE];
         COLUMNS
     }
 

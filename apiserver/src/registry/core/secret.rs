@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use proto::api::names;
 use serde_json::Value;
 
-use super::super::table::{AGE, NAME, age, name};
+use super::super::table::{AGE, NAME, age, column, name};
 use super::super::validation::field::{all_invalid, invalid, required, too_long, unchanged};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{at, ensure, entries, set_default_text, text};
@@ -61,14 +61,8 @@ impl Strategy for Secret {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            Column {
-                name: "Type",
-                kind: "string",
-                format: "",
-                description: "What the data is for.",
-                priority: 0,
-            },
-            Column { name: "Data", kind: "string", format: "", description: "Number of keys.", priority: 0 },
+            column("Type", "string", "What the data is for."),
+            column("Data", "string", "Number of keys."),
             AGE,
         ];
         COLUMNS

@@ -4,3 +4,4 @@
 
 pub mod field;
 pub mod metadata;
+pub mod selector;
