@@ -178,8 +178,8 @@ fn failed(pod: &PodInfo, mut message: String) -> Happening<'_> {
 
 /// Returns the patch that sets `PodScheduled` to false; `None` when the pod says just that already.
 fn condition_patch(pod: &Pod, message: &str, now: Timestamp) -> Option<Value> {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let present = conditions.filter(|condition| condition.type_ == "PodScheduled").next_back();
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let present = conditions.rfind(|condition| condition.type_ == "PodScheduled");
     let present = present.filter(|condition| condition.status == "False");
     if let Some(present) = present
         && present.reason.as_deref() == Some(REASON_UNSCHEDULABLE)

@@ -263,3 +263,7 @@ async fn sleep_until(wakeup: Option<std::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
