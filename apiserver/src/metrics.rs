@@ -1,0 +1,79 @@
+//! Every metric of this crate. Names are upstream's where the meaning is the same.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Labels of a request: verb, resource and code are from closed sets, so series stay few.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    verb: String,
+    code: u16,
+}
+
+/// The metrics of one server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    duration_seconds: Histogram,
+    inflight: Gauge,
+    panics: Counter,
+    fenced_out: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::<RequestLabels, Counter>::default();
+        let duration_seconds = Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0]);
+        let (inflight, panics, fenced_out) = (Gauge::default(), Counter::default(), Counter::default());
+        registry.register("apiserver_request", "Requests by method and status code", requests.clone());
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Time from the request's head to the response's head",
+            duration_seconds.clone(),
+        );
+        registry.register("apiserver_current_inflight_requests", "Requests being served", inflight.clone());
+        registry.register("keelson_apiserver_panics", "Handlers that panicked", panics.clone());
+        registry.register(
+            "keelson_apiserver_fenced_out",
+            "Writes refused because their author's leadership was over",
+            fenced_out.clone(),
+        );
+        Self { registry, requests, duration_seconds, inflight, panics, fenced_out }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn request_started(&self) {
+        self.inflight.inc();
+    }
+
+    pub(crate) fn request_ended(&self, verb: &str, code: u16, took: Duration) {
+        self.inflight.dec();
+        self.duration_seconds.observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { verb: verb.to_owned(), code }).inc();
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub(crate) fn fenced_out(&self) {
+        self.fenced_out.inc();
+    }
+
+    /// Returns all metrics in OpenMetrics text.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _infallible = encode(&mut text, &self.registry);
+        text
+    }
+}
