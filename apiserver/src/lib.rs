@@ -6,6 +6,7 @@
 //! wires them; [`pki`] holds the cluster's keys.
 
 pub mod discovery;
+pub mod openapi;
 pub mod patch;
 pub mod registry;
 pub mod schema;
