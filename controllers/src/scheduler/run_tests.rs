@@ -27,7 +27,8 @@ impl Running {
         let options = ReflectorOptions::default();
         let pods: Cache<Pod> = Reflector::spawn(api.client(), options.clone(), &mut tasks, shutdown.clone());
         let events: Cache<Event> = Reflector::spawn(api.client(), options, &mut tasks, shutdown.clone());
-        let config = Config::new("scheduler-1".to_owned(), 1);
+        // Renewals come later than any deadline here, so that only a refused write can tell that the lock is lost.
+        let config = Config { lock_ttl: 20 * DEADLINE, ..Config::new("scheduler-1".to_owned(), 1) };
         tasks.spawn(run(config, api.client(), shutdown.clone()));
         Self { api, pods: pods.subscribe(), events: events.subscribe(), shutdown, tasks }
     }
@@ -137,6 +138,20 @@ async fn a_binding_with_a_lost_answer_binds_once() {
     let pods: Vec<Pod> = running.api.objects();
     let second = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some("second")).unwrap();
     assert_eq!(node_of(second), Some(node.as_str()));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_binding_is_tried_again() {
+    let mut running = Running::start();
+    running.add_node("n1", "8");
+    running.add_pod("first", "1");
+    running.bound_node("first").await;
+    running.event("Scheduled").await;
+    running.api.inject(Fault::Fail);
+    running.add_pod("second", "1");
+    running.event("FailedScheduling").await;
+    assert_eq!(running.bound_node("second").await, "n1");
     running.stop().await;
 }
 
