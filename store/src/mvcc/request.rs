@@ -237,7 +237,7 @@ pub enum OpResult {
 pub struct TxnResult {
     pub succeeded: bool,
     pub results: Vec<OpResult>,
-    /// The store's revision after the transaction.
+    /// The store's revision after the whole transaction, in nested answers too.
     pub revision: Revision,
 }
 

@@ -30,7 +30,7 @@ impl Store {
         let mut writing = self.begin_write();
         let mut result = self.run(&chosen, &mut writing)?;
         self.end_write(writing, events);
-        result.revision = self.state.revision;
+        set_revision(&mut result, self.state.revision);
         Ok(Ok(result))
     }
 
@@ -172,6 +172,17 @@ impl Store {
         }
         let deleted = u64::try_from(keys.len()).expect("a count of keys fits 64 bits");
         Ok(OpResult::DeleteRange { deleted, prev, revision: self.seen_revision(writing) })
+    }
+}
+
+/// Gives a transaction and all nested ones the revision that they have together.
+fn set_revision(result: &mut TxnResult, revision: Revision) {
+    result.revision = revision;
+    for nested in &mut result.results {
+        match nested {
+            OpResult::Txn(nested) => set_revision(nested, revision),
+            OpResult::Range(_) | OpResult::Put { .. } | OpResult::DeleteRange { .. } => {}
+        }
     }
 }
 

@@ -1,0 +1,311 @@
+//! The naive model: one full copy of the key space per revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::mvcc::{
+    Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind, KeyRange, KeyValue,
+    LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal, Revision, RevisionEvents, SortOrder,
+    SortTarget, Txn, TxnResult,
+};
+
+type Space = BTreeMap<Bytes, KeyValue>;
+
+pub(super) struct Reference {
+    /// The key space after each revision, from revision 1 on.
+    spaces: Vec<Space>,
+    compacted: Revision,
+    /// Lease to grant number and time to live.
+    leases: BTreeMap<LeaseId, (u64, i64)>,
+    grants: u64,
+}
+
+fn inside(range: &KeyRange, key: &Bytes) -> bool {
+    match &range.end {
+        RangeEnd::Single => *key == range.start,
+        RangeEnd::Before(end) => (&range.start..end).contains(&key),
+        RangeEnd::Unbounded => *key >= range.start,
+    }
+}
+
+/// A transaction under way: the space before it, the space as it goes, and what changed.
+struct Doing<'a> {
+    before: &'a Space,
+    space: Space,
+    revision: Revision,
+    events: Vec<Event>,
+}
+
+impl Doing<'_> {
+    fn seen(&self) -> Revision {
+        if self.events.is_empty() { Revision(self.revision.0 - 1) } else { self.revision }
+    }
+
+    fn put(&mut self, kv: KeyValue) {
+        let prev = self.space.insert(kv.key.clone(), kv.clone());
+        self.events.push(Event { kind: EventKind::Put, kv, prev });
+    }
+
+    fn delete(&mut self, key: &Bytes) -> Option<KeyValue> {
+        let prev = self.space.remove(key)?;
+        let kv = KeyValue { key: key.clone(), mod_revision: self.revision, ..KeyValue::default() };
+        self.events.push(Event { kind: EventKind::Delete, kv, prev: Some(prev.clone()) });
+        Some(prev)
+    }
+}
+
+impl Reference {
+    pub(super) fn new() -> Self {
+        Self { spaces: vec![Space::new()], compacted: Revision(-1), leases: BTreeMap::new(), grants: 0 }
+    }
+
+    pub(super) fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    fn current(&self) -> Revision {
+        Revision(i64::try_from(self.spaces.len()).unwrap())
+    }
+
+    fn space_at(&self, revision: Revision) -> &Space {
+        &self.spaces[usize::try_from(revision.0.max(1)).unwrap() - 1]
+    }
+
+    /// The revision of the row that a key had at `revision`.
+    pub(super) fn held_at(&self, key: &Bytes, revision: Revision) -> Option<Revision> {
+        self.space_at(revision).get(key).map(|kv| kv.mod_revision)
+    }
+
+    fn doing(&self) -> Doing<'_> {
+        let before = self.space_at(self.current());
+        Doing { before, space: before.clone(), revision: self.current().next(), events: Vec::new() }
+    }
+
+    pub(super) fn apply(&mut self, command: &Command) -> Applied {
+        let mut events = Vec::new();
+        let answer = match command {
+            Command::Txn(txn) => self.txn(txn, &mut events).map(Answer::Txn),
+            Command::Compact { revision } => self.compact(*revision),
+            Command::LeaseGrant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
+            Command::LeaseRevoke { id } if !self.leases.contains_key(id) => Err(Refusal::LeaseNotFound),
+            Command::LeaseRevoke { id } => Ok(self.end_lease(*id, &mut events)),
+            Command::LeaseExpire { leases } => {
+                for lease in leases {
+                    if self.leases.get(&lease.id).is_some_and(|(grant, _)| *grant == lease.grant) {
+                        self.end_lease(lease.id, &mut events);
+                    }
+                }
+                Ok(Answer::Done)
+            }
+            Command::LeaseCheckpoint { .. } => Ok(Answer::Done),
+        };
+        Applied { answer, revision: self.current(), events }
+    }
+
+    fn keep(&mut self, space: Space, changed: Vec<Event>, events: &mut Vec<RevisionEvents>) {
+        if !changed.is_empty() {
+            self.spaces.push(space);
+            events.push(RevisionEvents { revision: self.current(), events: changed });
+        }
+    }
+
+    fn compact(&mut self, revision: Revision) -> Result<Answer, Refusal> {
+        if revision <= self.compacted {
+            return Err(Refusal::Compacted { requested: revision, compacted: self.compacted });
+        }
+        if revision > self.current() {
+            return Err(Refusal::FutureRevision { requested: revision, current: self.current() });
+        }
+        self.compacted = revision;
+        Ok(Answer::Done)
+    }
+
+    fn grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Answer, Refusal> {
+        if self.leases.contains_key(&id) {
+            return Err(Refusal::LeaseExists);
+        }
+        self.grants += 1;
+        self.leases.insert(id, (self.grants, ttl_seconds));
+        Ok(Answer::LeaseGranted { id, ttl_seconds })
+    }
+
+    fn end_lease(&mut self, id: LeaseId, events: &mut Vec<RevisionEvents>) -> Answer {
+        self.leases.remove(&id);
+        let mut doing = self.doing();
+        let keys: BTreeSet<Bytes> =
+            doing.before.values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect();
+        for key in &keys {
+            doing.delete(key);
+        }
+        let Doing { space, events: changed, .. } = doing;
+        self.keep(space, changed, events);
+        Answer::Done
+    }
+
+    fn txn(&mut self, txn: &Txn, events: &mut Vec<RevisionEvents>) -> Result<TxnResult, Refusal> {
+        let mut doing = self.doing();
+        self.check(txn, doing.before)?;
+        let mut result = self.run(txn, &mut doing);
+        let Doing { space, events: changed, .. } = doing;
+        self.keep(space, changed, events);
+        stamp(&mut result, self.current());
+        Ok(result)
+    }
+
+    fn branch<'t>(txn: &'t Txn, before: &Space) -> (bool, &'t [Op]) {
+        let succeeded = txn.compare.iter().all(|compare| holds(compare, before));
+        (succeeded, if succeeded { &txn.success } else { &txn.failure })
+    }
+
+    fn check(&self, txn: &Txn, before: &Space) -> Result<(), Refusal> {
+        for op in Self::branch(txn, before).1 {
+            match op {
+                Op::Put(put) => {
+                    if put.lease.0 != 0 && !self.leases.contains_key(&put.lease) {
+                        return Err(Refusal::LeaseNotFound);
+                    }
+                    if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) {
+                        return Err(Refusal::KeyNotFound);
+                    }
+                }
+                Op::Range(range) => self.readable(range)?,
+                Op::DeleteRange(_) => {}
+                Op::Txn(nested) => self.check(nested, before)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn readable(&self, range: &Range) -> Result<(), Refusal> {
+        match range.revision {
+            Some(requested) if requested > self.current() => {
+                Err(Refusal::FutureRevision { requested, current: self.current() })
+            }
+            Some(requested) if requested < self.compacted => {
+                Err(Refusal::Compacted { requested, compacted: self.compacted })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn run(&self, txn: &Txn, doing: &mut Doing<'_>) -> TxnResult {
+        let (succeeded, ops) = Self::branch(txn, doing.before);
+        let results = ops.iter().map(|op| self.run_op(op, doing)).collect();
+        TxnResult { succeeded, results, revision: doing.seen() }
+    }
+
+    fn run_op(&self, op: &Op, doing: &mut Doing<'_>) -> OpResult {
+        match op {
+            Op::Range(range) => {
+                let space = range.revision.map_or(&doing.space, |revision| self.space_at(revision));
+                OpResult::Range(read(range, space, doing.seen()))
+            }
+            Op::Put(put) => {
+                let old = doing.space.get(&put.key).cloned();
+                let kept = old.clone().unwrap_or_default();
+                doing.put(KeyValue {
+                    key: put.key.clone(),
+                    value: if put.ignore_value { kept.value } else { put.value.clone() },
+                    create_revision: if old.is_some() { kept.create_revision } else { doing.revision },
+                    mod_revision: doing.revision,
+                    version: kept.version + 1,
+                    lease: if put.ignore_lease { kept.lease } else { put.lease },
+                });
+                OpResult::Put { prev: old.filter(|_| put.prev_kv) }
+            }
+            Op::DeleteRange(delete) => {
+                let keys: Vec<Bytes> =
+                    doing.space.keys().filter(|key| inside(&delete.range, key)).cloned().collect();
+                let deleted: Vec<KeyValue> = keys.iter().filter_map(|key| doing.delete(key)).collect();
+                OpResult::DeleteRange {
+                    deleted: u64::try_from(deleted.len()).unwrap(),
+                    prev: if delete.prev_kv { deleted } else { Vec::new() },
+                    revision: doing.seen(),
+                }
+            }
+            Op::Txn(nested) => OpResult::Txn(self.run(nested, doing)),
+        }
+    }
+
+    pub(super) fn range(&self, range: &Range) -> Result<RangeResult, Refusal> {
+        self.readable(range)?;
+        let space = self.space_at(range.revision.unwrap_or(self.current()));
+        Ok(read(range, space, self.current()))
+    }
+}
+
+/// One revision for a transaction with all its parts.
+fn stamp(result: &mut TxnResult, revision: Revision) {
+    result.revision = revision;
+    for part in &mut result.results {
+        if let OpResult::Txn(nested) = part {
+            stamp(nested, revision);
+        }
+    }
+}
+
+fn holds(compare: &Compare, before: &Space) -> bool {
+    let mut found: Vec<Option<&KeyValue>> =
+        before.values().filter(|kv| inside(&compare.range, &kv.key)).map(Some).collect();
+    if found.is_empty() {
+        found.push(None);
+    }
+    found.into_iter().all(|kv| {
+        let number = |read: fn(&KeyValue) -> i64| kv.map_or(0, read);
+        let order = match &compare.target {
+            CompareTarget::Version(given) => number(|kv| kv.version).cmp(given),
+            CompareTarget::CreateRevision(given) => number(|kv| kv.create_revision.0).cmp(&given.0),
+            CompareTarget::ModRevision(given) => number(|kv| kv.mod_revision.0).cmp(&given.0),
+            CompareTarget::Lease(given) => number(|kv| kv.lease.0).cmp(&given.0),
+            CompareTarget::Value(given) => match kv {
+                Some(kv) => kv.value.cmp(given),
+                None => return false,
+            },
+            CompareTarget::Unknown => std::cmp::Ordering::Equal,
+        };
+        match compare.result {
+            CompareResult::Equal => order.is_eq(),
+            CompareResult::Greater => order.is_gt(),
+            CompareResult::Less => order.is_lt(),
+            CompareResult::NotEqual => order.is_ne(),
+            CompareResult::Unknown => true,
+        }
+    })
+}
+
+fn read(range: &Range, space: &Space, revision: Revision) -> RangeResult {
+    let all: Vec<&KeyValue> = space.values().filter(|kv| inside(&range.range, &kv.key)).collect();
+    let count = u64::try_from(all.len()).unwrap();
+    if range.count_only {
+        return RangeResult { kvs: Vec::new(), more: false, count, revision };
+    }
+    let within =
+        |value: Revision, min: i64, max: i64| (min == 0 || value.0 >= min) && (max == 0 || value.0 <= max);
+    let mut kvs: Vec<KeyValue> = all
+        .into_iter()
+        .filter(|kv| within(kv.mod_revision, range.min_mod_revision, range.max_mod_revision))
+        .filter(|kv| within(kv.create_revision, range.min_create_revision, range.max_create_revision))
+        .cloned()
+        .collect();
+    kvs.sort_by(|left, right| match range.sort_target {
+        SortTarget::Key => left.key.cmp(&right.key),
+        SortTarget::Version => left.version.cmp(&right.version),
+        SortTarget::CreateRevision => left.create_revision.cmp(&right.create_revision),
+        SortTarget::ModRevision => left.mod_revision.cmp(&right.mod_revision),
+        SortTarget::Value => left.value.cmp(&right.value),
+    });
+    if range.sort_order == SortOrder::Descend {
+        kvs.reverse();
+    }
+    let limit = if range.limit == 0 { usize::MAX } else { usize::try_from(range.limit).unwrap() };
+    let more = kvs.len() > limit;
+    kvs.truncate(limit);
+    if range.keys_only {
+        for kv in &mut kvs {
+            kv.value = Bytes::new();
+            kv.lease = LeaseId::NONE;
+        }
+    }
+    RangeResult { kvs, more, count, revision }
+}
