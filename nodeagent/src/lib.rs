@@ -5,4 +5,7 @@
 pub mod cni;
 pub mod containerd;
 pub mod images;
+pub mod network;
+mod nft;
+pub mod proxy;
 pub mod runtime;

@@ -44,8 +44,9 @@ pub enum Decision {
 pub enum BindingEnd {
     /// The pod is bound.
     Bound,
-    /// It was refused, or its fate is not known; a second try is safe because a bound pod cannot be bound again. A pod or
-    /// node that does not exist any more is left to the watch, which knows which of them it was.
+    /// The pod does not exist any more.
+    Gone,
+    /// It was refused, or its fate is not known; a second try is safe because a bound pod cannot be bound again.
     Failed,
 }
 
@@ -155,6 +156,7 @@ impl Planner {
         }
         match end {
             BindingEnd::Bound => self.queue.remove(&pod.key),
+            BindingEnd::Gone => self.queue.remove(&pod.key),
             BindingEnd::Failed => self.queue.return_failed(&pod.key, now),
         }
         if end != BindingEnd::Bound && is_assumed {

@@ -1,0 +1,130 @@
+//! Tests with real links, in namespaces that the tests make.
+
+use std::collections::BTreeSet;
+
+use client::Cache;
+use k8s_openapi::api::core::v1::Node;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::network::hosts::{self, HostsConfig};
+use crate::network::testing::{Machine, POD_PORT, ask, eventually};
+use crate::network::{Netns, RoutesConfig, ranges, run_routes, tool};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_reach_each_other_and_the_node() {
+    let Some(machine) = Machine::new("pods_reach_each_other_and_the_node").await else { return };
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    let (a, b) = (machine.pod(&node, "a").await, machine.pod(&node, "b").await);
+
+    assert_eq!(ask(&a.netns, b.address, POD_PORT).await.unwrap(), ("b".to_owned(), a.address));
+    let (name, source) = ask(&machine.netns, a.address, POD_PORT).await.unwrap();
+    assert_eq!((name.as_str(), source.to_string().as_str()), ("a", "10.244.1.1"));
+    // An address that no pod has ends at once instead of leaving the machine.
+    assert!(ask(&a.netns, "10.244.77.1".parse().unwrap(), POD_PORT).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attach_and_detach_can_be_repeated() {
+    let Some(machine) = Machine::new("attach_and_detach_can_be_repeated").await else { return };
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    let sandbox = machine.sandbox("s").await;
+    let place = node.attach(&sandbox, "ns/pod", "s").await.unwrap();
+    assert_eq!(node.attach(&sandbox, "ns/pod", "s").await.unwrap(), place);
+
+    // A new agent on the same record knows the pod, and can still detach it after its namespace is gone.
+    let again = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    assert_eq!(again.attach(&sandbox, "ns/pod", "s").await.unwrap(), place);
+    again.detach("s").await.unwrap();
+    again.detach("s").await.unwrap();
+    let cluster = machine.cluster;
+    assert!(machine.netns.try_run(move || ranges::pod_links(cluster)).await.unwrap().is_empty());
+    // Interrupted half way: the near link exists, the far one does not.
+    let half = again.attach(&sandbox, "ns/pod", "s").await.unwrap();
+    Netns::At(sandbox.clone()).try_run(|| tool::ip(&["link", "delete", "eth0"])).await.unwrap();
+    assert_eq!(again.attach(&sandbox, "ns/pod", "s").await.unwrap(), half);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_run_is_detached_and_removal_leaves_nothing() {
+    let Some(machine) = Machine::new("what_does_not_run_is_detached").await else { return };
+    let before = machine.netns.try_run(state).await.unwrap();
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    machine.pod(&node, "kept").await;
+    machine.pod(&node, "gone").await;
+    let gone = node.retain(&BTreeSet::from(["id-kept".to_owned()])).await.unwrap();
+    assert_eq!(gone, vec!["id-gone"]);
+    let cluster = machine.cluster;
+    assert_eq!(machine.netns.try_run(move || ranges::pod_links(cluster)).await.unwrap().len(), 1);
+
+    machine.ranges(&machine.netns).await.remove().await.unwrap();
+    assert_eq!(machine.netns.try_run(state).await.unwrap(), before);
+}
+
+/// Links, routes and rules of the calling thread's namespace.
+fn state() -> Result<String, crate::network::NetworkError> {
+    let links = tool::ip(&["-oneline", "link"])?;
+    let routes = tool::ip(&["-4", "route", "show", "table", "all"])?;
+    let rules = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    Ok(format!("{links}{routes}{}", String::from_utf8(rules.stdout).unwrap()))
+}
+
+fn node_object(name: &str, pods: &str, address: &str) -> Node {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pods},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_namespaces_route_to_each_others_pods_and_go_completely() {
+    let Some(machine) = Machine::new("node_namespaces_route_to_each_others_pods").await else { return };
+    let config = HostsConfig {
+        cluster: machine.cluster,
+        root: machine.netns.clone(),
+        run_dir: machine.path("run"),
+        count: 2,
+    };
+    let before = machine.netns.try_run(state).await.unwrap();
+    let hosts = hosts::create(&config).await.unwrap();
+    let [first, second] = &hosts.nodes[..] else { panic!("two nodes") };
+    let nodes = Cache::of(vec![
+        node_object("a", "10.244.0.0/24", &first.address.to_string()),
+        node_object("b", "10.244.1.0/24", &second.address.to_string()),
+    ]);
+    let shutdown = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let places = [(machine.netns.clone(), None), (first.netns(), Some("a")), (second.netns(), Some("b"))];
+    for (netns, own) in places {
+        let pod_range = "10.244.0.0/16".parse().unwrap();
+        let config = RoutesConfig { netns, own_node: own.map(str::to_owned), pod_range };
+        tasks.spawn(run_routes(config, nodes.clone(), shutdown.clone()));
+    }
+    let (a, b) = (
+        machine.node("a", &first.netns(), "10.244.0.0/24").await,
+        machine.node("b", &second.netns(), "10.244.1.0/24").await,
+    );
+    let (pod_a, pod_b) = (machine.pod(&a, "a").await, machine.pod(&b, "b").await);
+    machine.ranges(&machine.netns).await;
+    eventually("pod to pod across nodes", || async {
+        ask(&pod_a.netns, pod_b.address, POD_PORT)
+            .await
+            .is_ok_and(|answer| answer == ("b".to_owned(), pod_a.address))
+    })
+    .await;
+    eventually("machine to pod", || async { ask(&machine.netns, pod_b.address, POD_PORT).await.is_ok() })
+        .await;
+    // Found again with what runs inside.
+    hosts::create(&config).await.unwrap();
+    assert!(ask(&pod_a.netns, pod_b.address, POD_PORT).await.is_ok());
+
+    shutdown.cancel();
+    while tasks.join_next().await.is_some() {}
+    machine.ranges(&machine.netns).await.remove().await.unwrap();
+    hosts::remove(&config).await.unwrap();
+    hosts::remove(&config).await.unwrap();
+    assert_eq!(machine.netns.try_run(state).await.unwrap(), before);
+    assert!(std::fs::read_dir(machine.path("run")).unwrap().next().is_none());
+}
