@@ -4,7 +4,10 @@ compile_error!(
     "build with `--cfg tokio_unstable` (set in .cargo/config.toml): the simulator needs tokio's seedable scheduler"
 );
 
+pub mod admin;
 pub mod engine;
+pub mod etcd;
+mod grpc;
 pub mod kv;
 pub mod lease;
 pub mod memory;

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
 use crate::engine::{Engine, MemoryEngine};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
 use crate::lease::{ExpiryLimits, PendingGrant, Primary, Renewal, granted_ttl_seconds};
@@ -257,5 +258,31 @@ impl Kv for MemoryStore {
             compact_revision: store.compact_revision(),
             leader_silence: Duration::ZERO,
         }
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for MemoryStore {
+    async fn members(&self, _linearizable: bool) -> Result<Vec<MemberInfo>, AdminError> {
+        Ok(vec![MemberInfo { id: MEMBER_ID, name: "memory".to_owned(), ..MemberInfo::default() }])
+    }
+
+    fn numbers(&self) -> MemberNumbers {
+        let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+        let size = store.engine().size_bytes();
+        MemberNumbers {
+            db_size_bytes: size,
+            db_size_in_use_bytes: size,
+            last_log_index: self.shared.leases().applied,
+            ..MemberNumbers::default()
+        }
+    }
+
+    async fn hash_kv(&self, revision: Option<Revision>) -> Result<KeySpaceHash, AdminError> {
+        let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+        let hash = store.hash_rows(revision).expect("an engine in memory does not fail");
+        let hash = hash.map_err(KvError::from)?;
+        let revision = revision.unwrap_or_else(|| store.current_revision());
+        Ok(KeySpaceHash { hash, compacted: store.compact_revision(), revision })
     }
 }

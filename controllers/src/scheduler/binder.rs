@@ -54,7 +54,6 @@ impl Binding {
     pub(super) fn end(&self) -> BindingEnd {
         match &self.result {
             Ok(()) => BindingEnd::Bound,
-            Err(ApiError::NotFound(_)) => BindingEnd::Gone,
             Err(_) => BindingEnd::Failed,
         }
     }

@@ -44,9 +44,8 @@ pub enum Decision {
 pub enum BindingEnd {
     /// The pod is bound.
     Bound,
-    /// The pod does not exist any more.
-    Gone,
-    /// It was refused, or its fate is not known; a second try is safe because a bound pod cannot be bound again.
+    /// It was refused, or its fate is not known; a second try is safe because a bound pod cannot be bound again. A pod or
+    /// node that does not exist any more is left to the watch, which knows which of them it was.
     Failed,
 }
 
@@ -156,7 +155,6 @@ impl Planner {
         }
         match end {
             BindingEnd::Bound => self.queue.remove(&pod.key),
-            BindingEnd::Gone => self.queue.remove(&pod.key),
             BindingEnd::Failed => self.queue.return_failed(&pod.key, now),
         }
         if end != BindingEnd::Bound && is_assumed {

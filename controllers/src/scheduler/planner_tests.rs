@@ -118,7 +118,7 @@ fn a_successor_of_the_same_name_is_another_pod() {
     story.set_pod("a", "600m", json!({ "nodeName": "n1" }));
     story.set_object(json!({ "metadata": { "name": "a", "uid": "second" }, "spec": { "containers": [] } }));
     assert_eq!((story.used("n1"), story.decide().as_str()), (0, "a -> n1"));
-    story.binding_ended("a", BindingEnd::Gone);
+    story.binding_ended("a", BindingEnd::Failed);
     assert_eq!(story.planner.pending().in_flight, 1, "the answer was for the first pod");
 }
 
@@ -175,4 +175,16 @@ fn gated_and_terminating_pods_are_left_alone() {
     assert_eq!((story.decide().as_str(), story.planner.pending().gated), ("-", 1));
     story.set_pod("gated", "1", json!({}));
     assert_eq!(story.decide(), "gated -> n1");
+}
+
+#[test]
+fn a_pod_whose_node_went_away_is_placed_elsewhere() {
+    let mut story = Story::with_nodes(&["n1"]);
+    story.set_pod("a", "1", json!({}));
+    assert_eq!(story.decide(), "a -> n1");
+    story.planner.remove_node("n1", story.now);
+    story.binding_ended("a", BindingEnd::Failed);
+    story.set_node("n2", "1");
+    story.pass(1);
+    assert_eq!(story.decide(), "a -> n2");
 }

@@ -231,7 +231,6 @@ impl<'a> Term<'a> {
                 self.count(AttemptResult::Scheduled, started_at);
                 self.report(Report::Scheduled { pod, node });
             }
-            (BindingEnd::Gone, _) => self.count(AttemptResult::Error, started_at),
             (BindingEnd::Failed, result) => {
                 self.count(AttemptResult::Error, started_at);
                 let message = result.err().map(|error| error.to_string()).unwrap_or_default();

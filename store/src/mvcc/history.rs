@@ -55,6 +55,40 @@ impl Store {
         Ok(Ok(History { revisions, through }))
     }
 
+    /// Hashes the stored bytes of all rows up to `revision`, or up to now, that a compaction keeps; members that have not
+    /// collected yet get the same number.
+    ///
+    /// # Errors
+    /// The outer error is the engine's, the inner one says that the revision cannot be read.
+    pub fn hash_rows(&self, revision: Option<Revision>) -> Result<Result<u32, Refusal>, EngineError> {
+        if let Err(refusal) = self.check_readable(revision) {
+            return Ok(Err(refusal));
+        }
+        let last = revision.unwrap_or(self.state.revision);
+        let before = RowId::first_of(last.next()).to_key();
+        let mut hasher = crc32fast::Hasher::new();
+        let mut outcome = Ok(());
+        self.engine.scan(b"", Some(&before), &mut |key, value| {
+            let read = RowId::from_key(key)
+                .and_then(|id| Row::decode(id, Bytes::copy_from_slice(value)).map(|row| (id, row)));
+            match read {
+                Ok((id, row)) => {
+                    let entry = self.index.entry(&row.kv.key);
+                    if entry.is_some_and(|entry| entry.survives(id, self.state.compacted)) {
+                        hasher.update(key);
+                        hasher.update(value);
+                    }
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        outcome.map(|()| Ok(hasher.finalize()))
+    }
+
     fn scan_revisions(
         &self,
         range: &KeyRange,

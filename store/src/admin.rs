@@ -1,0 +1,107 @@
+//! What the etcd edge needs besides keys: members, sizes, maintenance. Implemented by a raft member and by the store in
+//! memory.
+
+use crate::kv::KvError;
+use crate::mvcc::Revision;
+
+/// One member of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberInfo {
+    pub id: u64,
+    /// Empty until the member has started once.
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    pub is_learner: bool,
+}
+
+/// Numbers about this member that are not part of the replicated state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberNumbers {
+    /// Bytes on disk.
+    pub db_size_bytes: u64,
+    /// Bytes that live data takes of them.
+    pub db_size_in_use_bytes: u64,
+    /// 0 when there is no quota.
+    pub quota_bytes: u64,
+    /// Last entry in this member's log.
+    pub last_log_index: u64,
+    pub is_learner: bool,
+    /// What a person should know, one line each.
+    pub problems: Vec<String>,
+}
+
+/// Hash of the key space up to a revision; members compare theirs when their compact revisions agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpaceHash {
+    pub hash: u32,
+    pub compacted: Revision,
+    pub revision: Revision,
+}
+
+/// Why a member could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    #[error("not implemented: {0}")]
+    Unimplemented(&'static str),
+    #[error("member not found")]
+    MemberNotFound,
+    #[error("given member URLs are invalid")]
+    InvalidUrls,
+    #[error("peer URLs already exist")]
+    PeerUrlsExist,
+    #[error("too few started members for this change")]
+    NotEnoughStarted,
+    #[error("cluster is unhealthy")]
+    Unhealthy,
+    #[error("member is not a learner")]
+    NotLearner,
+    #[error("learner is not in sync with the leader")]
+    LearnerNotReady,
+    #[error("too many learners")]
+    TooManyLearners,
+    #[error("this member does not lead")]
+    NotLeader,
+    #[error("member cannot lead")]
+    BadLeaderTransferee,
+}
+
+/// Cluster and maintenance, as one member can do it. The default of every change is "not implemented".
+#[tonic::async_trait]
+pub trait Admin: Send + Sync + 'static {
+    /// Returns the members; `linearizable` waits until this member knows all changes made before the call.
+    async fn members(&self, linearizable: bool) -> Result<Vec<MemberInfo>, AdminError>;
+
+    /// Returns this member's numbers, without asking anyone.
+    fn numbers(&self) -> MemberNumbers;
+
+    /// Hashes the key space up to `revision`, or up to now.
+    async fn hash_kv(&self, revision: Option<Revision>) -> Result<KeySpaceHash, AdminError>;
+
+    /// Adds a member and returns it with its new id.
+    async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<MemberInfo, AdminError> {
+        Err(AdminError::Unimplemented("adding members"))
+    }
+
+    /// Removes a member for good.
+    async fn remove_member(&self, _id: u64) -> Result<(), AdminError> {
+        Err(AdminError::Unimplemented("removing members"))
+    }
+
+    /// Changes a member's peer URLs.
+    async fn update_member(&self, _id: u64, _peer_urls: Vec<String>) -> Result<(), AdminError> {
+        Err(AdminError::Unimplemented("changing members"))
+    }
+
+    /// Makes a learner a voter.
+    async fn promote_member(&self, _id: u64) -> Result<(), AdminError> {
+        Err(AdminError::Unimplemented("promoting members"))
+    }
+
+    /// Hands leadership to another member.
+    async fn move_leader(&self, _target: u64) -> Result<(), AdminError> {
+        Err(AdminError::Unimplemented("moving the leader"))
+    }
+}

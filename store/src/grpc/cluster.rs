@@ -1,0 +1,83 @@
+//! The Cluster service. Its headers carry no revision.
+
+use pb::cluster_server::Cluster as Service;
+use proto::etcdserverpb as pb;
+use tonic::{Request, Response, Status};
+
+use super::Edge;
+use crate::admin::MemberInfo;
+
+pub(crate) struct ClusterService {
+    pub(crate) edge: Edge,
+}
+
+impl ClusterService {
+    async fn members(&self) -> Result<Vec<pb::Member>, Status> {
+        Ok(self.edge.admin.members(false).await?.into_iter().map(member_to_wire).collect())
+    }
+}
+
+fn member_to_wire(member: MemberInfo) -> pb::Member {
+    pb::Member {
+        id: member.id,
+        name: member.name,
+        peer_urls: member.peer_urls,
+        client_urls: member.client_urls,
+        is_learner: member.is_learner,
+    }
+}
+
+#[tonic::async_trait]
+impl Service for ClusterService {
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let request = request.into_inner();
+        let member = self.edge.admin.add_member(request.peer_urls, request.is_learner).await?;
+        Ok(Response::new(pb::MemberAddResponse {
+            header: self.edge.bare_header(),
+            member: Some(member_to_wire(member)),
+            members: self.members().await?,
+        }))
+    }
+
+    async fn member_remove(
+        &self,
+        request: Request<pb::MemberRemoveRequest>,
+    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        self.edge.admin.remove_member(request.get_ref().id).await?;
+        let members = self.members().await?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: self.edge.bare_header(), members }))
+    }
+
+    async fn member_update(
+        &self,
+        request: Request<pb::MemberUpdateRequest>,
+    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        let request = request.into_inner();
+        self.edge.admin.update_member(request.id, request.peer_urls).await?;
+        let members = self.members().await?;
+        Ok(Response::new(pb::MemberUpdateResponse { header: self.edge.bare_header(), members }))
+    }
+
+    async fn member_list(
+        &self,
+        request: Request<pb::MemberListRequest>,
+    ) -> Result<Response<pb::MemberListResponse>, Status> {
+        let members = self.edge.admin.members(request.get_ref().linearizable).await?;
+        Ok(Response::new(pb::MemberListResponse {
+            header: self.edge.bare_header(),
+            members: members.into_iter().map(member_to_wire).collect(),
+        }))
+    }
+
+    async fn member_promote(
+        &self,
+        request: Request<pb::MemberPromoteRequest>,
+    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        self.edge.admin.promote_member(request.get_ref().id).await?;
+        let members = self.members().await?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: self.edge.bare_header(), members }))
+    }
+}

@@ -1,0 +1,240 @@
+//! The KV service.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use pb::kv_server::Kv as Service;
+use proto::etcdserverpb as pb;
+use tonic::{Request, Response, Status};
+
+use super::{Edge, REQUEST_BYTES_MAX, check_size};
+use crate::kv::{Consistency, KvError};
+use crate::mvcc::{KeyRange, Op, OpResult, Range, Revision, SortOrder, SortTarget, Txn, TxnResult};
+use crate::wire::{
+    delete_from_wire, key_value_to_wire, put_from_wire, range_from_wire, range_to_wire, txn_from_wire,
+    txn_result_to_wire,
+};
+
+pub(crate) struct KvService {
+    pub(crate) edge: Edge,
+}
+
+/// Keys in the first part of a streamed range; later parts follow the size of the values.
+const FIRST_CHUNK_KEYS: u64 = 10;
+/// A part that came out smaller than this is followed by one with twice the keys, one larger than
+/// [`CHUNK_BYTES_HIGH`] by one with half.
+const CHUNK_BYTES_LOW: usize = REQUEST_BYTES_MAX / 2;
+const CHUNK_BYTES_HIGH: usize = REQUEST_BYTES_MAX * 2;
+
+impl KvService {
+    async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        let consistency = consistency(&request);
+        let range = range_from_wire(request)?;
+        range.range.validate().map_err(KvError::from)?;
+        let result = self.edge.kv.range(range, consistency).await?;
+        let header = self.edge.header_at(result.revision);
+        Ok(pb::RangeResponse { header, ..range_to_wire(result) })
+    }
+
+    /// Runs one write as a transaction of one step.
+    async fn write(&self, op: Op) -> Result<(OpResult, Revision), Status> {
+        let TxnResult { results, revision, .. } = self.edge.kv.txn(Txn::of(op)).await?;
+        let result = results.into_iter().next();
+        Ok((result.ok_or_else(|| Status::internal("a step has no answer"))?, revision))
+    }
+}
+
+fn consistency(request: &pb::RangeRequest) -> Consistency {
+    if request.serializable { Consistency::Serializable } else { Consistency::Linearizable }
+}
+
+#[tonic::async_trait]
+impl Service for KvService {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        self.edge.check_leader(&request)?;
+        self.read(request.into_inner()).await.map(Response::new)
+    }
+
+    type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        self.edge.check_leader(&request)?;
+        let request = request.into_inner();
+        let consistency = consistency(&request);
+        let range = range_from_wire(request)?;
+        range.range.validate().map_err(KvError::from)?;
+        let reader = StreamedRange::start(self.edge.clone(), range, consistency).await?;
+        let parts = futures::stream::unfold(reader, |mut reader| async {
+            reader.next().await.map(|part| (part, reader))
+        });
+        Ok(Response::new(parts.boxed()))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        self.edge.check_leader(&request)?;
+        let request = request.into_inner();
+        check_size(&request)?;
+        let (result, revision) = self.write(Op::Put(put_from_wire(request))).await?;
+        let prev_kv = match result {
+            OpResult::Put { prev } => prev.map(key_value_to_wire),
+            OpResult::Range(_) | OpResult::DeleteRange { .. } | OpResult::Txn(_) => None,
+        };
+        Ok(Response::new(pb::PutResponse { header: self.edge.header_at(revision), prev_kv }))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        self.edge.check_leader(&request)?;
+        let request = request.into_inner();
+        check_size(&request)?;
+        let (result, revision) = self.write(Op::DeleteRange(delete_from_wire(request))).await?;
+        let (deleted, prev) = match result {
+            OpResult::DeleteRange { deleted, prev, revision: _ } => (deleted, prev),
+            OpResult::Range(_) | OpResult::Put { .. } | OpResult::Txn(_) => (0, Vec::new()),
+        };
+        Ok(Response::new(pb::DeleteRangeResponse {
+            header: self.edge.header_at(revision),
+            deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
+            prev_kvs: prev.into_iter().map(key_value_to_wire).collect(),
+        }))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        self.edge.check_leader(&request)?;
+        let request = request.into_inner();
+        check_size(&request)?;
+        let result = self.edge.kv.txn(txn_from_wire(request)?).await?;
+        let header = self.edge.header_at(result.revision);
+        Ok(Response::new(pb::TxnResponse { header, ..txn_result_to_wire(result) }))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        self.edge.check_leader(&request)?;
+        self.edge.kv.compact(Revision(request.get_ref().revision)).await?;
+        Ok(Response::new(pb::CompactionResponse { header: self.edge.header() }))
+    }
+}
+
+/// A range that is sent in parts, all read at the revision of the first. Header, count and `more` are on the last part only,
+/// so that the parts merged are the answer to a plain range.
+struct StreamedRange {
+    edge: Edge,
+    range: Range,
+    /// Keys still wanted; `None` means all.
+    left: Option<u64>,
+    chunk_keys: u64,
+    count: u64,
+    revision: Revision,
+    parts: VecDeque<pb::RangeResponse>,
+    finished: bool,
+}
+
+impl StreamedRange {
+    async fn start(edge: Edge, range: Range, consistency: Consistency) -> Result<Self, Status> {
+        let ascending = range.sort_order != SortOrder::Descend;
+        let by_key_or_whole = range.sort_target == SortTarget::Key || range.sort_order == SortOrder::None;
+        if !ascending || !by_key_or_whole {
+            return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
+        }
+        let bounds = [
+            range.min_mod_revision,
+            range.max_mod_revision,
+            range.min_create_revision,
+            range.max_create_revision,
+        ];
+        if bounds.iter().any(|&bound| bound != 0) {
+            return Err(Status::unimplemented("RangeStream does not support revision filters"));
+        }
+        let whole = range.count_only || range.sort_target != SortTarget::Key;
+        let left = (range.limit != 0).then_some(range.limit);
+        let mut reader = Self {
+            edge,
+            range,
+            left,
+            chunk_keys: FIRST_CHUNK_KEYS,
+            count: 0,
+            revision: Revision(0),
+            parts: VecDeque::new(),
+            finished: false,
+        };
+        if whole {
+            reader.read_whole(consistency).await?;
+        } else {
+            reader.read_part(consistency).await?;
+        }
+        Ok(reader)
+    }
+
+    async fn next(&mut self) -> Option<Result<pb::RangeStreamResponse, Status>> {
+        if self.parts.is_empty() && !self.finished {
+            if let Err(error) = self.read_part(Consistency::Serializable).await {
+                self.finished = true;
+                return Some(Err(error));
+            }
+        }
+        let part = self.parts.pop_front()?;
+        Some(Ok(pb::RangeStreamResponse { range_response: Some(part) }))
+    }
+
+    /// An answer that cannot be cut by keys goes out as one part.
+    async fn read_whole(&mut self, consistency: Consistency) -> Result<(), Status> {
+        let result = self.edge.kv.range(self.range.clone(), consistency).await?;
+        let header = self.edge.header_at(result.revision);
+        self.parts.push_back(pb::RangeResponse { header, ..range_to_wire(result) });
+        self.finished = true;
+        Ok(())
+    }
+
+    async fn read_part(&mut self, consistency: Consistency) -> Result<(), Status> {
+        let limit = self.left.map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
+        let asked = Range { limit, ..self.range.clone() };
+        let result = self.edge.kv.range(asked, consistency).await?;
+        if self.revision == Revision(0) {
+            self.revision = result.revision;
+            self.count = result.count;
+            self.range.revision.get_or_insert(result.revision);
+        }
+        let read = u64::try_from(result.kvs.len()).unwrap_or(u64::MAX);
+        self.left = self.left.map(|left| left.saturating_sub(read));
+        self.finished = !result.more || self.left == Some(0);
+        let more = result.more;
+        if let Some(last) = result.kvs.last() {
+            self.range.range = KeyRange { start: successor(&last.key), end: self.range.range.end.clone() };
+        }
+        let mut part = pb::RangeResponse { header: None, more: false, count: 0, ..range_to_wire(result) };
+        self.adapt(prost::Message::encoded_len(&part));
+        if self.finished {
+            part.header = self.edge.header_at(self.revision);
+            part.more = more;
+            part.count = i64::try_from(self.count).unwrap_or(i64::MAX);
+        }
+        self.parts.push_back(part);
+        Ok(())
+    }
+
+    fn adapt(&mut self, bytes: usize) {
+        if bytes < CHUNK_BYTES_LOW {
+            self.chunk_keys = self.chunk_keys.saturating_mul(2);
+        } else if bytes > CHUNK_BYTES_HIGH {
+            self.chunk_keys = (self.chunk_keys / 2).max(1);
+        }
+    }
+}
+
+/// The first key behind `key`.
+fn successor(key: &Bytes) -> Bytes {
+    let mut successor = BytesMut::with_capacity(key.len() + 1);
+    successor.put_slice(key);
+    successor.put_u8(0);
+    successor.freeze()
+}

@@ -1,0 +1,113 @@
+//! The Maintenance service.
+
+use futures::stream::BoxStream;
+use pb::maintenance_server::Maintenance as Service;
+use proto::etcdserverpb as pb;
+use tonic::{Request, Response, Status};
+
+use super::Edge;
+use crate::mvcc::Revision;
+
+pub(crate) struct MaintenanceService {
+    pub(crate) edge: Edge,
+}
+
+/// The etcd version whose API this is. Clients switch features on by it: 3.7 is announced once all of 3.7 is here.
+const ETCD_VERSION: &str = "3.6.0";
+const STORAGE_VERSION: &str = "3.6.0";
+
+fn wire_size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[tonic::async_trait]
+impl Service for MaintenanceService {
+    /// No alarm exists yet, so listing and clearing them is easy; raising one is not done.
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        use pb::alarm_request::AlarmAction;
+        match request.get_ref().action() {
+            AlarmAction::Get | AlarmAction::Deactivate => {
+                Ok(Response::new(pb::AlarmResponse { header: self.edge.header(), alarms: Vec::new() }))
+            }
+            AlarmAction::Activate => Err(Status::unimplemented("not implemented: raising alarms")),
+        }
+    }
+
+    async fn status(
+        &self,
+        _request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.edge.kv.status();
+        let numbers = self.edge.admin.numbers();
+        let mut errors = numbers.problems;
+        if status.leader_id == 0 {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        Ok(Response::new(pb::StatusResponse {
+            header: self.edge.header_at(status.revision),
+            version: ETCD_VERSION.to_owned(),
+            db_size: wire_size(numbers.db_size_bytes),
+            leader: status.leader_id,
+            raft_index: numbers.last_log_index,
+            raft_term: status.term,
+            raft_applied_index: status.applied_index,
+            errors,
+            db_size_in_use: wire_size(numbers.db_size_in_use_bytes),
+            is_learner: numbers.is_learner,
+            storage_version: STORAGE_VERSION.to_owned(),
+            db_size_quota: wire_size(numbers.quota_bytes),
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        }))
+    }
+
+    /// Space comes back by itself; there is nothing to do.
+    async fn defragment(
+        &self,
+        _request: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
+    }
+
+    async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let hash = self.edge.admin.hash_kv(None).await?;
+        Ok(Response::new(pb::HashResponse { header: self.edge.header(), hash: hash.hash }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        let asked = request.get_ref().revision;
+        let hash = self.edge.admin.hash_kv((asked > 0).then_some(Revision(asked))).await?;
+        Ok(Response::new(pb::HashKvResponse {
+            header: self.edge.header(),
+            hash: hash.hash,
+            compact_revision: hash.compacted.0,
+            hash_revision: hash.revision.0,
+        }))
+    }
+
+    type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented("not implemented: snapshots over the etcd API"))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.edge.admin.move_leader(request.get_ref().target_id).await?;
+        Ok(Response::new(pb::MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(Status::unimplemented("not implemented: downgrades"))
+    }
+}

@@ -1,0 +1,91 @@
+//! Status codes and texts. Clients compare the texts, so they are etcd's to the letter (`rpctypes`).
+
+use tonic::{Code, Status};
+
+use crate::admin::AdminError;
+use crate::kv::KvError;
+use crate::wire::WireError;
+
+fn etcd(code: Code, text: &str) -> Status {
+    Status::new(code, format!("etcdserver: {text}"))
+}
+
+impl From<KvError> for Status {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::Compacted { .. } => compacted(),
+            KvError::FutureRevision { .. } => {
+                etcd(Code::OutOfRange, "mvcc: required revision is a future revision")
+            }
+            KvError::LeaseNotFound => etcd(Code::NotFound, "requested lease not found"),
+            KvError::LeaseExists => etcd(Code::FailedPrecondition, "lease already exists"),
+            KvError::LeaseTtlTooLarge => etcd(Code::OutOfRange, "too large lease TTL"),
+            KvError::EmptyKey => etcd(Code::InvalidArgument, "key is not provided"),
+            KvError::KeyNotFound => etcd(Code::InvalidArgument, "key not found"),
+            KvError::ValueProvided => etcd(Code::InvalidArgument, "value is provided"),
+            KvError::LeaseProvided => etcd(Code::InvalidArgument, "lease is provided"),
+            KvError::TooManyOps => etcd(Code::InvalidArgument, "too many operations in txn request"),
+            KvError::DuplicateKey => etcd(Code::InvalidArgument, "duplicate key given in txn request"),
+            KvError::RequestTooLarge => request_too_large(),
+            KvError::NoSpace => etcd(Code::ResourceExhausted, "mvcc: database space exceeded"),
+            KvError::TooManyRequests => etcd(Code::ResourceExhausted, "too many requests"),
+            KvError::NoLeader => no_leader(),
+            // Clients do not repeat a write after this one: it may have happened.
+            KvError::OutcomeUnknown => etcd(Code::Unavailable, "request timed out"),
+            KvError::Corrupt => etcd(Code::DataLoss, "corrupt cluster"),
+            KvError::Stopped => stopped(),
+        }
+    }
+}
+
+impl From<WireError> for Status {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::EmptyOp => etcd(Code::InvalidArgument, "key not found"),
+            WireError::InvalidSort => etcd(Code::InvalidArgument, "invalid sort option"),
+            WireError::Missing(_) | WireError::Format { .. } | WireError::Decode(_) => {
+                Self::internal(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<AdminError> for Status {
+    fn from(error: AdminError) -> Self {
+        let failed = |text| etcd(Code::FailedPrecondition, text);
+        match error {
+            AdminError::Kv(error) => error.into(),
+            AdminError::Unimplemented(what) => Self::unimplemented(format!("not implemented: {what}")),
+            AdminError::MemberNotFound => etcd(Code::NotFound, "member not found"),
+            AdminError::InvalidUrls => etcd(Code::InvalidArgument, "given member URLs are invalid"),
+            AdminError::PeerUrlsExist => failed("Peer URLs already exists"),
+            AdminError::NotEnoughStarted => {
+                failed("re-configuration failed due to not enough started members")
+            }
+            AdminError::Unhealthy => etcd(Code::Unavailable, "unhealthy cluster"),
+            AdminError::NotLearner => failed("can only promote a learner member"),
+            AdminError::LearnerNotReady => {
+                failed("can only promote a learner member which is in sync with leader")
+            }
+            AdminError::TooManyLearners => failed("too many learner members in cluster"),
+            AdminError::NotLeader => failed("not leader"),
+            AdminError::BadLeaderTransferee => failed("bad leader transferee"),
+        }
+    }
+}
+
+pub(super) fn compacted() -> Status {
+    etcd(Code::OutOfRange, "mvcc: required revision has been compacted")
+}
+
+pub(super) fn no_leader() -> Status {
+    etcd(Code::Unavailable, "no leader")
+}
+
+pub(super) fn request_too_large() -> Status {
+    etcd(Code::InvalidArgument, "request is too large")
+}
+
+pub(super) fn stopped() -> Status {
+    etcd(Code::Unavailable, "server stopped")
+}
