@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod grpc;
 pub mod peer;
+pub mod spdy;
 pub mod tls;
 
 /// Makes aws-lc-rs the process-wide TLS provider; call it first in every `main` and test. Further calls do nothing.
