@@ -5,13 +5,24 @@ compile_error!(
 );
 
 pub mod admin;
+pub mod cli;
+mod codec;
+pub mod config;
+mod directory;
 pub mod engine;
+pub mod env;
 pub mod etcd;
 mod grpc;
 pub mod kv;
 pub mod lease;
+mod member;
 pub mod memory;
 pub mod mvcc;
+pub mod net;
+mod raft;
 pub mod wal;
 pub mod watch;
 pub mod wire;
+
+pub use config::Config;
+pub use member::{Member, MemberConfig, MemberError};

@@ -28,6 +28,7 @@ mod record;
 mod recover;
 mod segment;
 
+pub(crate) use core::read_entry;
 pub use core::{Flushed, Wal, WalConfig, WalError};
 pub use disk::{Disk, FreeSpace};
 pub use record::{Entry, LogPosition, LogState, Record, Vote};

@@ -55,7 +55,8 @@ impl LogState {
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Hole> {
         match record {
             Record::Entry(entry) => {
-                let expected = self.last.map_or(0, |last| last.index + 1);
+                // An empty log may begin anywhere; recovery knows what was purged and checks the beginning.
+                let expected = self.last.map_or(entry.id.index, |last| last.index + 1);
                 if entry.id.index != expected {
                     return Err(Hole { last: self.last.map(|last| last.index), found: entry.id.index });
                 }

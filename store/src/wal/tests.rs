@@ -53,7 +53,7 @@ impl Model {
 
     fn of(recovered: &Recovered, disk: &dyn Disk) -> Self {
         let entries = recovered.entries.iter().map(|logged| {
-            let on_disk = core::read_entry(disk, logged.location).unwrap();
+            let on_disk = read_entry(disk, logged.location).unwrap();
             if let Some(cached) = &logged.bytes {
                 assert_eq!(cached, &on_disk, "cache and disk differ at {:?}", logged.id);
             }

@@ -1,0 +1,336 @@
+//! `keelson store`: the store alone, with etcd's flag names and environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
+
+use crate::config::{Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
+use crate::env::error_chain;
+use crate::etcd::{self, Edge, EtcdOptions};
+use crate::member::{Member, MemberError};
+use crate::net::PeerTls;
+use crate::wal::WalConfig;
+
+/// Bounds of the election timeout: below it a busy machine elects for ever, above it etcd refuses too.
+const ELECTION_TIMEOUT_MS: std::ops::RangeInclusive<u64> = 100..=50_000;
+
+/// Runs one member of the store and serves the etcd v3 API.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Name of this member in the initial cluster
+    #[arg(long, env = "ETCD_NAME", default_value = "default")]
+    pub name: String,
+    /// Directory that holds log and database
+    #[arg(long, env = "ETCD_DATA_DIR", default_value = "default.keelson")]
+    pub data_dir: PathBuf,
+    /// URLs to serve clients on
+    #[arg(
+        long,
+        env = "ETCD_LISTEN_CLIENT_URLS",
+        default_value = "http://localhost:2379",
+        value_delimiter = ','
+    )]
+    pub listen_client_urls: Vec<String>,
+    /// Client URLs that other members tell clients
+    #[arg(long, env = "ETCD_ADVERTISE_CLIENT_URLS", value_delimiter = ',')]
+    pub advertise_client_urls: Vec<String>,
+    /// URL to serve the other members on
+    #[arg(
+        long,
+        env = "ETCD_LISTEN_PEER_URLS",
+        default_value = "http://localhost:2380",
+        value_delimiter = ','
+    )]
+    pub listen_peer_urls: Vec<String>,
+    /// Peer URLs that other members reach this one at
+    #[arg(long, env = "ETCD_INITIAL_ADVERTISE_PEER_URLS", value_delimiter = ',')]
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// All members of a new cluster: name=URL[,name=URL...]
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_delimiter = ',')]
+    pub initial_cluster: Vec<String>,
+    /// Whether the cluster is new
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value = "new")]
+    pub initial_cluster_state: ClusterState,
+    /// Keeps clusters with equal addresses apart
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    /// Milliseconds of silence after which a member campaigns
+    #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = 1000)]
+    pub election_timeout: u64,
+    /// Accepted for etcd's sake; heartbeats come ten times per election timeout
+    #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL")]
+    pub heartbeat_interval: Option<u64>,
+    /// Certificate for clients to see
+    #[arg(long, env = "ETCD_CERT_FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, env = "ETCD_KEY_FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// Signers of client certificates
+    #[arg(long, env = "ETCD_TRUSTED_CA_FILE", requires = "cert_file")]
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Certificate for other members to see
+    #[arg(long, env = "ETCD_PEER_CERT_FILE", requires_all = ["peer_key_file", "peer_trusted_ca_file"])]
+    pub peer_cert_file: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, env = "ETCD_PEER_KEY_FILE", requires = "peer_cert_file")]
+    pub peer_key_file: Option<PathBuf>,
+    /// Signers of member certificates
+    #[arg(long, env = "ETCD_PEER_TRUSTED_CA_FILE", requires = "peer_cert_file")]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+}
+
+/// Whether a cluster is formed or joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClusterState {
+    New,
+    Existing,
+}
+
+/// Why `keelson store` ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The caller can mend it; nothing was written.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    /// Returns the exit code of the process.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 64,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl From<MemberError> for CliError {
+    fn from(error: MemberError) -> Self {
+        let line = error_chain(&error);
+        match error {
+            MemberError::Directory(_) | MemberError::Listen { .. } | MemberError::NotInCluster => {
+                Self::Usage(line)
+            }
+            // A damaged log or database in a directory that is ours.
+            MemberError::Start(_) => Self::Usage(line),
+            MemberError::Runtime(_) => Self::Failed(line),
+        }
+    }
+}
+
+/// Runs a member until `shutdown`.
+///
+/// # Errors
+/// [`CliError::Usage`] before anything is written when flags, ports or data directory cannot be used.
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError> {
+    let client_addresses: Vec<String> =
+        args.listen_client_urls.iter().map(|url| address(url)).collect::<Result<_, _>>()?;
+    let client_tls = client_tls(&args)?;
+    let config = config(&args)?;
+    Member::check(&config)?;
+    let mut listeners = Vec::new();
+    for address in &client_addresses {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| CliError::Usage(format!("cannot listen for clients on {address}: {error}")))?;
+        listeners.push(listener);
+    }
+    // The member ends after its clients have been served, so it has a token of its own.
+    let member = Member::start(config, CancellationToken::new()).await?;
+    announce(&args.name, &member, &listeners);
+    let edge = Edge { kv: Arc::<Member>::clone(&member), admin: Arc::<Member>::clone(&member) };
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let (tls, edge, shutdown) = (client_tls.clone(), edge.clone(), shutdown.clone());
+        serving.spawn(etcd::serve(listener, tls, edge, EtcdOptions::default(), shutdown));
+    }
+    shutdown.cancelled().await;
+    // Hands leadership over while requests in flight drain.
+    member.stop().await;
+    while serving.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn announce(name: &str, member: &Member, listeners: &[TcpListener]) {
+    let clients: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    tracing::info!(name, peers = ?member.peer_address(), ?clients, "serving");
+}
+
+/// Turns flags into settings, or says in one line what is wrong with them.
+///
+/// # Errors
+/// [`CliError::Usage`].
+pub fn config(args: &Args) -> Result<Config, CliError> {
+    let [listen_peer] = args.listen_peer_urls.as_slice() else {
+        return Err(CliError::Usage("--listen-peer-urls takes exactly one URL".to_owned()));
+    };
+    if !ELECTION_TIMEOUT_MS.contains(&args.election_timeout) {
+        return Err(CliError::Usage(format!(
+            "--election-timeout must be between {} and {} ms",
+            ELECTION_TIMEOUT_MS.start(),
+            ELECTION_TIMEOUT_MS.end()
+        )));
+    }
+    if args.initial_cluster_state == ClusterState::Existing && !args.data_dir.join("member").exists() {
+        return Err(CliError::Usage(
+            "--initial-cluster-state=existing with a new data directory is not implemented: members cannot be added yet"
+                .to_owned(),
+        ));
+    }
+    let advertised = or_default(&args.initial_advertise_peer_urls, &args.listen_peer_urls);
+    for url in advertised.iter().chain(&args.advertise_client_urls) {
+        address(url)?;
+    }
+    let initial_cluster = initial_cluster(args, &advertised)?;
+    let own = initial_cluster.iter().find(|member| member.name == args.name);
+    let same = |member: &InitialMember| sorted(&member.peer_urls) == sorted(&advertised);
+    if !own.is_some_and(same) {
+        return Err(CliError::Usage(format!(
+            "--initial-cluster does not name {}={}",
+            args.name,
+            advertised.join(",")
+        )));
+    }
+    Ok(Config {
+        data_dir: args.data_dir.clone(),
+        name: args.name.clone(),
+        listen_peer: address(listen_peer)?,
+        advertise_peer_urls: advertised,
+        advertise_client_urls: or_default(&args.advertise_client_urls, &args.listen_client_urls),
+        initial_cluster,
+        cluster_token: args.initial_cluster_token.clone(),
+        timing: Timing { election_timeout: Duration::from_millis(args.election_timeout) },
+        wal: WalConfig::default(),
+        snapshot_entries: SNAPSHOT_ENTRIES,
+        entries_kept: None,
+        peer_tls: peer_tls(args)?,
+        fatal: None,
+    })
+}
+
+fn or_default(urls: &[String], default: &[String]) -> Vec<String> {
+    if urls.is_empty() { default.to_vec() } else { urls.to_vec() }
+}
+
+fn sorted(urls: &[String]) -> Vec<String> {
+    let mut urls = urls.to_vec();
+    urls.sort();
+    urls
+}
+
+/// A member with several URLs is named several times, as in etcd.
+fn initial_cluster(args: &Args, advertised: &[String]) -> Result<Vec<InitialMember>, CliError> {
+    if args.initial_cluster.is_empty() {
+        return Ok(vec![InitialMember { name: args.name.clone(), peer_urls: advertised.to_vec() }]);
+    }
+    let mut members: Vec<InitialMember> = Vec::new();
+    for pair in &args.initial_cluster {
+        let (name, url) = pair
+            .split_once('=')
+            .ok_or_else(|| CliError::Usage(format!("--initial-cluster: {pair} is not name=URL")))?;
+        address(url)?;
+        match members.iter_mut().find(|member| member.name == name) {
+            Some(member) => member.peer_urls.push(url.to_owned()),
+            None => members.push(InitialMember { name: name.to_owned(), peer_urls: vec![url.to_owned()] }),
+        }
+    }
+    Ok(members)
+}
+
+/// Returns `host:port` of a URL.
+fn address(url: &str) -> Result<String, CliError> {
+    let usage = || CliError::Usage(format!("{url} is not a URL of the form http://host:port"));
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(usage)?;
+    let rest = rest.trim_end_matches('/');
+    let (host, port) = rest.rsplit_once(':').ok_or_else(usage)?;
+    if host.is_empty() || rest.contains('/') || port.parse::<u16>().is_err() {
+        return Err(usage());
+    }
+    Ok(rest.to_owned())
+}
+
+fn client_tls(args: &Args) -> Result<Option<ServerTls>, CliError> {
+    let (Some(certificate), Some(key)) = (&args.cert_file, &args.key_file) else { return Ok(None) };
+    let client_ca = args.trusted_ca_file.clone().map(Pem::File);
+    server_tls(certificate.clone(), key.clone(), client_ca).map(Some)
+}
+
+fn peer_tls(args: &Args) -> Result<Option<PeerTls>, CliError> {
+    let (Some(certificate), Some(key), Some(ca)) =
+        (&args.peer_cert_file, &args.peer_key_file, &args.peer_trusted_ca_file)
+    else {
+        return Ok(None);
+    };
+    let ca = Pem::File(ca.clone());
+    let client = ClientIdentity::new(ca.clone(), Pem::File(certificate.clone()), Pem::File(key.clone()))
+        .map_err(|error| CliError::Usage(format!("peer certificate: {}", error_chain(&error))))?;
+    let server = server_tls(certificate.clone(), key.clone(), Some(ca))?;
+    // This CA signs members only, as with etcd.
+    Ok(Some(PeerTls { server, client, organization: None }))
+}
+
+fn server_tls(certificate: PathBuf, key: PathBuf, client_ca: Option<Pem>) -> Result<ServerTls, CliError> {
+    let source = ServerTlsSource { certificate: Pem::File(certificate), key: Pem::File(key), client_ca };
+    ServerTls::new(source).map_err(|error| CliError::Usage(format!("certificate: {}", error_chain(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &[&str]) -> Result<Config, String> {
+        let all = std::iter::once("store").chain(flags.iter().copied());
+        let cli = Cli::try_parse_from(all).map_err(|error| error.to_string())?;
+        config(&cli.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_of_a_three_member_cluster_give_every_member_the_same_ids() {
+        let cluster = "a=http://127.0.0.1:1,b=http://127.0.0.1:2,c=http://127.0.0.1:3";
+        let configs: Vec<Config> = [("a", 1), ("b", 2), ("c", 3)]
+            .map(|(name, port)| {
+                let url = format!("http://127.0.0.1:{port}");
+                let flags = ["--name", name, "--listen-peer-urls", &url, "--initial-cluster", cluster];
+                parse(&flags).unwrap()
+            })
+            .into();
+        for config in &configs {
+            assert_eq!(config.cluster_id(), configs[0].cluster_id());
+            assert_eq!(config.initial_ids(), configs[0].initial_ids());
+            assert_eq!(config.initial_ids().len(), 3);
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_named_in_one_line() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["--listen-peer-urls", "127.0.0.1:1"], "is not a URL"),
+            (&["--initial-cluster", "x=http://127.0.0.1:1"], "does not name default"),
+            (&["--initial-cluster", "nonsense"], "is not name=URL"),
+            (&["--election-timeout", "1"], "--election-timeout must be"),
+            (&["--cert-file", "x"], "--key-file"),
+        ];
+        for (flags, expected) in cases {
+            let message = parse(flags).map(|_| ()).unwrap_err();
+            assert!(message.contains(expected), "{flags:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Settings of a member, with their units and reasons.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::env::Fatal;
+use crate::net::PeerTls;
+use crate::wal::WalConfig;
+
+/// Silence of the leader after which the first member campaigns (etcd's default).
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Entries between two snapshots: bounds what a restart applies again to about a second of work.
+pub const SNAPSHOT_ENTRIES: u64 = 100_000;
+/// What a request waits beyond two elections (etcd's rule).
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All times of consensus, derived from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Silence of the leader after which the first member campaigns.
+    pub election_timeout: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { election_timeout: ELECTION_TIMEOUT }
+    }
+}
+
+impl Timing {
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.election_timeout / 10
+    }
+
+    /// openraft adds its maximum to the random timeout as the old leader's lease, so 0.4 T and 0.6 T make T.
+    pub(crate) fn election_min(&self) -> Duration {
+        self.election_timeout * 2 / 5
+    }
+
+    pub(crate) fn election_max(&self) -> Duration {
+        self.election_timeout * 3 / 5
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        REQUEST_PATIENCE + 2 * self.election_timeout
+    }
+}
+
+/// One member as the initial cluster names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    pub name: String,
+    pub peer_urls: Vec<String>,
+}
+
+/// Settings of a member on a real machine.
+#[derive(Clone)]
+pub struct Config {
+    /// Holds identity, log and database; belongs to one member for ever.
+    pub data_dir: PathBuf,
+    pub name: String,
+    /// `host:port` that peers connect to.
+    pub listen_peer: String,
+    pub advertise_peer_urls: Vec<String>,
+    pub advertise_client_urls: Vec<String>,
+    /// All members of a new cluster, this one included.
+    pub initial_cluster: Vec<InitialMember>,
+    /// Keeps clusters with equal addresses apart.
+    pub cluster_token: String,
+    pub timing: Timing,
+    pub wal: WalConfig,
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot for members that are a little behind; `None` for the default.
+    pub entries_kept: Option<u64>,
+    /// Mutual TLS between members; plain text without it.
+    pub peer_tls: Option<PeerTls>,
+    /// Ends the member; `None` logs the message and exits the process with code 1.
+    pub fatal: Option<Fatal>,
+}
+
+impl Config {
+    /// Returns the settings of a cluster of one member that listens on `listen_peer`.
+    #[must_use]
+    pub fn single(data_dir: PathBuf, name: &str, listen_peer: &str) -> Self {
+        let url = format!("http://{listen_peer}");
+        Self {
+            data_dir,
+            name: name.to_owned(),
+            listen_peer: listen_peer.to_owned(),
+            advertise_peer_urls: vec![url.clone()],
+            advertise_client_urls: Vec::new(),
+            initial_cluster: vec![InitialMember { name: name.to_owned(), peer_urls: vec![url] }],
+            cluster_token: "keelson".to_owned(),
+            timing: Timing::default(),
+            wal: WalConfig::default(),
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            entries_kept: None,
+            peer_tls: None,
+            fatal: None,
+        }
+    }
+
+    /// Returns the ids of the initial members.
+    pub(crate) fn initial_ids(&self) -> BTreeMap<u64, InitialMember> {
+        self.initial_cluster
+            .iter()
+            .map(|member| (member_id(&member.peer_urls, &self.cluster_token), member.clone()))
+            .collect()
+    }
+
+    /// Returns the id of the cluster that the initial members form.
+    pub(crate) fn cluster_id(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        for id in self.initial_ids().keys() {
+            hasher.update(id.to_be_bytes());
+        }
+        hasher.update(self.cluster_token.as_bytes());
+        first_u64(&hasher.finalize())
+    }
+}
+
+/// Returns the id of a member: the same wherever its URLs and token are the same.
+pub(crate) fn member_id(peer_urls: &[String], token: &str) -> u64 {
+    let mut urls = peer_urls.to_vec();
+    urls.sort();
+    let mut hasher = Sha256::new();
+    for url in urls {
+        hasher.update(url.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.update(token.as_bytes());
+    first_u64(&hasher.finalize())
+}
+
+fn first_u64(hash: &[u8]) -> u64 {
+    let (first, _) = hash.split_first_chunk().expect("a SHA-256 hash has 32 bytes");
+    // 0 means "no member" in etcd's API.
+    u64::from_be_bytes(*first).max(1)
+}

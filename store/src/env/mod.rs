@@ -1,0 +1,129 @@
+//! Everything that a member takes from outside: disk, engines, network, randomness, time and the way it ends.
+//!
+//! Production and simulation differ here and nowhere else. Time is tokio's, which the simulator controls; no other
+//! clock and no other randomness is read in this crate.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+use crate::engine::{Engine, EngineError};
+use crate::net::Net;
+use crate::wal::Disk;
+
+pub mod engines;
+
+/// The engines of one data directory: the current one, and one that a snapshot is written to.
+pub trait Engines: Send + Sync + 'static {
+    /// Opens the current engine; an empty directory gets an empty one.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn open(&self) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// Returns a new empty engine beside the current one; an earlier staged one is dropped.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn stage(&self) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// Makes the staged engine the current one; durable on return.
+    ///
+    /// # Errors
+    /// When the disk fails; the old engine is still the current one then.
+    fn promote(&self) -> Result<(), EngineError>;
+}
+
+/// Where a member runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Threads, real files, real sockets.
+    Machine,
+    /// One thread and virtual time.
+    Simulation,
+}
+
+/// Ends the member with a message; must not return control to a member that could go on answering.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The outside of one member.
+#[derive(Clone)]
+pub struct Env {
+    pub place: Place,
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
+    pub net: Arc<dyn Net>,
+    pub fatal: Fatal,
+    rng: Arc<Mutex<SmallRng>>,
+}
+
+/// Parts of an [`Env`].
+pub struct EnvParts {
+    pub place: Place,
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
+    pub net: Arc<dyn Net>,
+    pub fatal: Fatal,
+    /// Where all randomness of the member comes from.
+    pub seed: u64,
+}
+
+impl Env {
+    /// Puts an environment together.
+    #[must_use]
+    pub fn new(parts: EnvParts) -> Self {
+        let EnvParts { place, disk, engines, net, fatal, seed } = parts;
+        Self { place, disk, engines, net, fatal, rng: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))) }
+    }
+
+    /// Returns a random number.
+    #[must_use]
+    pub fn random_u64(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// Returns the monotonic time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.place == Place::Simulation
+    }
+
+    /// Runs work that waits for the disk where it holds up nobody.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        if self.is_simulated() {
+            return work();
+        }
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            // Only a panic or the end of the runtime; both end the member.
+            Err(error) => {
+                self.fatal(&format!("blocking work did not finish: {error}"));
+                std::future::pending().await
+            }
+        }
+    }
+
+    pub(crate) fn fatal(&self, message: &str) {
+        (self.fatal)(message);
+    }
+}
+
+/// Returns an error with all its causes in one line.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,139 @@
+//! The store's interface on top of raft.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Member;
+use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
+use crate::lease::granted_ttl_seconds;
+use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
+use crate::raft::node::ProposeError;
+use crate::watch::StoreAccess;
+use crate::wire::encode_command;
+
+/// Largest request (etcd's default), measured as it goes into the log.
+const REQUEST_BYTES_MAX: usize = 1_572_864;
+
+impl From<ProposeError> for KvError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::TooMany => Self::TooManyRequests,
+            ProposeError::Unknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl Member {
+    async fn propose(&self, command: &Command) -> Result<Answer, KvError> {
+        let command = encode_command(command);
+        if command.len() > REQUEST_BYTES_MAX {
+            return Err(KvError::RequestTooLarge);
+        }
+        Ok(self.node.propose(command, 0).await??)
+    }
+
+    async fn confirm(&self) -> Result<(), KvError> {
+        if self.node.linearize().await { Ok(()) } else { Err(KvError::NoLeader) }
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for Member {
+    async fn range(&self, range: Range, consistency: Consistency) -> Result<RangeResult, KvError> {
+        range.range.validate()?;
+        match consistency {
+            Consistency::Linearizable => self.confirm().await?,
+            Consistency::Serializable => {}
+        }
+        let found = self.node.machine().store().range(&range);
+        match found {
+            Ok(answer) => Ok(answer?),
+            Err(error) => {
+                self.node.env().fatal(&format!("cannot read: {}", crate::env::error_chain(&error)));
+                Err(KvError::Stopped)
+            }
+        }
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, KvError> {
+        txn.validate()?;
+        match self.propose(&Command::Txn(txn)).await? {
+            Answer::Txn(result) => Ok(result),
+            Answer::LeaseGranted { .. } | Answer::Done => unreachable!("a transaction is answered as one"),
+        }
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), KvError> {
+        self.propose(&Command::Compact { revision }).await.map(|_| ())
+    }
+
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, KvError> {
+        self.hub.watch(query, Arc::clone(self.node.machine()) as Arc<dyn StoreAccess>)
+    }
+
+    async fn read_index(&self) -> Result<Revision, KvError> {
+        self.confirm().await?;
+        Ok(self.node.machine().store().current_revision())
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseGranted, KvError> {
+        let ttl_seconds = granted_ttl_seconds(ttl, self.node.timing().election_timeout)?;
+        let id = if id == LeaseId::NONE { self.random_lease() } else { id };
+        match self.propose(&Command::LeaseGrant { id, ttl_seconds }).await? {
+            Answer::LeaseGranted { id, ttl_seconds } => {
+                let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
+                Ok(LeaseGranted { id, ttl })
+            }
+            Answer::Txn(_) | Answer::Done => unreachable!("a grant is answered as one"),
+        }
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
+        self.leases.keep_alive(&self.node, id).await
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<(), KvError> {
+        self.propose(&Command::LeaseRevoke { id }).await.map(|_| ())
+    }
+
+    async fn lease_time_to_live(&self, id: LeaseId) -> Result<(Duration, Duration, Vec<Bytes>), KvError> {
+        let remaining = self.leases.time_to_live(&self.node, id).await?;
+        self.confirm().await?;
+        let store = self.node.machine().store();
+        let lease = store.lease(id).ok_or(KvError::LeaseNotFound)?;
+        let granted = Duration::from_secs(u64::try_from(lease.ttl_seconds).unwrap_or(0));
+        Ok((remaining, granted, lease.keys.iter().cloned().collect()))
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, KvError> {
+        self.confirm().await?;
+        Ok(self.node.machine().store().leases().map(|lease| lease.id).collect())
+    }
+
+    fn status(&self) -> KvStatus {
+        let (leader, term) = self.node.leader();
+        let identity = self.node.identity();
+        let store = self.node.machine().store();
+        KvStatus {
+            member_id: identity.member_id,
+            cluster_id: identity.cluster_id,
+            leader_id: leader.unwrap_or(0),
+            term,
+            applied_index: self.node.machine().applied().map_or(0, |id| id.index()),
+            revision: store.current_revision(),
+            compact_revision: store.compact_revision(),
+            leader_silence: self.node.leader_silence(),
+        }
+    }
+}
+
+impl Member {
+    /// Picks a lease id as etcd does: positive, never 0.
+    fn random_lease(&self) -> LeaseId {
+        let random = self.node.env().random_u64() >> 1;
+        LeaseId(i64::try_from(random).unwrap_or(i64::MAX).max(1))
+    }
+}

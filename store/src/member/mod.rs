@@ -1,0 +1,20 @@
+//! A member of the replicated store: what callers in the same process hold.
+//!
+//! - [`start`]: from settings to a running member.
+//! - [`bootstrap`]: how a new cluster comes to be, exactly once.
+//! - [`serve`]: the peer port.
+//! - [`kv`]: the store's interface on top of raft.
+//! - [`admin`]: members and maintenance.
+//! - [`observer`]: what happens beside the store when entries are applied.
+//! - [`leases`]: lease clocks, of which only the leader's counts.
+
+mod admin;
+mod bootstrap;
+mod kv;
+mod leases;
+mod observer;
+mod serve;
+mod start;
+
+pub(crate) use leases::Leases;
+pub use start::{Member, MemberConfig, MemberError};

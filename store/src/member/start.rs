@@ -1,0 +1,324 @@
+//! From settings to a running member, and back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::observer::MemberObserver;
+use super::{Leases, bootstrap, serve};
+use crate::config::{Config, Timing};
+use crate::directory::{Directory, DirectoryError, StoredIdentity};
+use crate::env::engines::FsEngines;
+use crate::env::{Env, EnvParts, Fatal, Place};
+use crate::mvcc::{Collection, Revision};
+use crate::net::TcpNet;
+use crate::raft::network::Identity;
+use crate::raft::node::{Node, NodeConfig, StartError};
+use crate::raft::read_index;
+use crate::raft::types::Member as MemberInfo;
+use crate::wal::WalConfig;
+use crate::wal::disk_fs::FsDisk;
+use crate::watch::Hub;
+
+/// How often a member looks whether a compaction has left rows to remove.
+const COLLECT_IDLE: Duration = Duration::from_secs(1);
+/// Between two steps, so that applying comes first.
+const COLLECT_PAUSE: Duration = Duration::from_millis(2);
+
+/// Heartbeats go on while applying keeps one of them busy.
+const RAFT_THREADS: usize = 2;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("cannot listen for peers on {address}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("the initial cluster does not name this member with its peer URLs")]
+    NotInCluster,
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start raft's threads")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Settings of a member in any environment.
+pub struct MemberConfig {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    /// Random number of the data directory.
+    pub incarnation: u64,
+    pub name: String,
+    pub listen_peer: String,
+    pub client_urls: Vec<String>,
+    /// Names and peer URLs of the initial members by id; empty for a member that joins later.
+    pub initial: BTreeMap<u64, (String, Vec<String>)>,
+    pub timing: Timing,
+    pub wal: WalConfig,
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot; `None` for the default.
+    pub entries_kept: Option<u64>,
+}
+
+/// A running member of the replicated store.
+///
+/// It serves [`crate::kv::Kv`]. Dropping it stops nothing: end it with [`Member::stop`] or its token.
+pub struct Member {
+    pub(super) node: Arc<Node>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) leases: Arc<Leases>,
+    peer_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    /// Held until the last user of the member is gone.
+    _directory: Option<Directory>,
+    runtime: Option<Runtime>,
+}
+
+/// What a started member is made of, beside its node.
+struct Parts {
+    hub: Arc<Hub>,
+    leases: Arc<Leases>,
+    peer_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    directory: Option<Directory>,
+}
+
+impl Parts {
+    fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
+        let Self { hub, leases, peer_address, stop, directory } = self;
+        Member { node, hub, leases, peer_address, stop, _directory: directory, runtime }
+    }
+}
+
+/// A runtime that may be dropped anywhere: its tasks have ended by then, or the process does.
+struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Runtime {
+    fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.0.as_ref().expect("it is taken only on drop").spawn(future)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Member {
+    /// Starts a member on this machine. It serves when a quorum is up; callers wait for that.
+    ///
+    /// # Errors
+    /// When settings, data directory or port cannot be used.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Arc<Self>, MemberError> {
+        // Raft has threads of its own, so that no load of the API delays a heartbeat or a vote.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RAFT_THREADS)
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(MemberError::Runtime)?;
+        let runtime = Runtime(Some(runtime));
+        let starting = runtime.spawn(Self::start_here(config, stop));
+        let (node, parts) = match starting.await {
+            Ok(started) => started?,
+            Err(error) => return Err(MemberError::Runtime(std::io::Error::other(error))),
+        };
+        Ok(Arc::new(parts.into_member(node, Some(runtime))))
+    }
+
+    /// Checks settings and data directory without touching anything.
+    ///
+    /// # Errors
+    /// As [`Member::start`].
+    pub fn check(config: &Config) -> Result<(), MemberError> {
+        Ok(crate::directory::check(&config.data_dir, &wanted_identity(config)?)?)
+    }
+
+    async fn start_here(config: Config, stop: CancellationToken) -> Result<(Arc<Node>, Parts), MemberError> {
+        let ids = config.initial_ids();
+        let wanted = wanted_identity(&config)?;
+        let member_id = wanted.member_id;
+        crate::directory::check(&config.data_dir, &wanted)?;
+        let net = Arc::new(TcpNet::new(config.peer_tls.clone()));
+        // The port is taken first: a busy one must leave no trace in the data directory.
+        let listener = listen(&*net, &config.listen_peer).await?;
+        let directory = Directory::open(&config.data_dir, wanted)?;
+        let failed = |source| DirectoryError::Io { path: config.data_dir.clone(), source };
+        let env = Env::new(EnvParts {
+            place: Place::Machine,
+            disk: Arc::new(FsDisk::open(&directory.wal()).map_err(failed)?),
+            engines: Arc::new(FsEngines::new(&directory.database()).map_err(failed)?),
+            net,
+            fatal: config.fatal.clone().unwrap_or_else(exit_process),
+            seed: random_from_system(),
+        });
+        let member = MemberConfig {
+            cluster_id: directory.identity.cluster_id,
+            member_id,
+            incarnation: directory.identity.incarnation,
+            name: config.name,
+            listen_peer: config.listen_peer,
+            client_urls: config.advertise_client_urls,
+            initial: ids.into_iter().map(|(id, member)| (id, (member.name, member.peer_urls))).collect(),
+            timing: config.timing,
+            wal: config.wal,
+            snapshot_entries: config.snapshot_entries,
+            entries_kept: config.entries_kept,
+        };
+        tracing::info!(
+            member = format!("{member_id:x}"),
+            new = directory.is_new,
+            path = %directory.path.display(),
+            "opened the data directory"
+        );
+        Self::run(env, member, listener, Some(directory), stop).await
+    }
+
+    /// Starts a member in a given environment.
+    ///
+    /// # Errors
+    /// When the port or the disk cannot be used.
+    pub async fn start_in(
+        env: Env,
+        config: MemberConfig,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, MemberError> {
+        let listener = listen(&*env.net, &config.listen_peer).await?;
+        let (node, parts) = Self::run(env, config, listener, None, stop).await?;
+        Ok(Arc::new(parts.into_member(node, None)))
+    }
+
+    async fn run(
+        env: Env,
+        config: MemberConfig,
+        listener: Box<dyn crate::net::Listener>,
+        directory: Option<Directory>,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Node>, Parts), MemberError> {
+        let identity = Identity {
+            cluster_id: config.cluster_id,
+            member_id: config.member_id,
+            incarnation: config.incarnation,
+        };
+        let node_config = NodeConfig {
+            identity,
+            name: config.name.clone(),
+            client_urls: config.client_urls.clone(),
+            timing: config.timing,
+            wal: config.wal,
+            snapshot_entries: config.snapshot_entries,
+            entries_kept: config.entries_kept,
+        };
+        let leases = Arc::new(Leases::new(&env, config.timing));
+        // The machine tells where it stands when it opens.
+        let hub = Arc::new(Hub::new(Revision::FIRST));
+        let peer_address = listener.local_address().ok();
+        let rounds = read_index::channel();
+        let observer = Box::new(MemberObserver { hub: Arc::clone(&hub), leases: Arc::clone(&leases) });
+        let node = Node::start(env, node_config, observer, Arc::clone(&leases), rounds, stop.clone()).await?;
+        let tasks = node.tasks().clone();
+        tasks.spawn(serve::serve(Arc::clone(&node), listener, stop.clone()));
+        tasks.spawn(Arc::clone(&leases).run(Arc::clone(&node), stop.clone()));
+        tasks.spawn(collect(Arc::clone(&node), stop.clone()));
+        let initial = initial_members(&config);
+        let forming = (Arc::clone(&node), stop.clone());
+        tasks.spawn(async move {
+            let (node, stop) = forming;
+            if let Err(refused) = bootstrap::run(&node, initial, &stop).await {
+                node.env().fatal(&refused.to_string());
+            }
+        });
+        Ok((node, Parts { hub, leases, peer_address, stop, directory }))
+    }
+
+    /// Returns the address of the peer port.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
+    }
+
+    /// Hands leadership over and stops: nothing is accepted any more, the log is closed, tasks have ended on return.
+    pub async fn stop(&self) {
+        let (node, stop) = (Arc::clone(&self.node), self.stop.clone());
+        let stopping = async move { node.stop(&stop).await };
+        match &self.runtime {
+            Some(runtime) => {
+                if let Err(error) = runtime.spawn(stopping).await {
+                    tracing::error!(%error, "the member did not stop cleanly");
+                }
+            }
+            None => stopping.await,
+        }
+        self.hub.close();
+    }
+}
+
+/// Removes rows that compaction has made unreadable, a little at a time.
+async fn collect(node: Arc<Node>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let pause = match node.machine().collect() {
+            Collection::Finished => COLLECT_IDLE,
+            Collection::MoreToDo => COLLECT_PAUSE,
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn wanted_identity(config: &Config) -> Result<StoredIdentity, MemberError> {
+    let member_id = crate::config::member_id(&config.advertise_peer_urls, &config.cluster_token);
+    if !config.initial_ids().contains_key(&member_id) {
+        return Err(MemberError::NotInCluster);
+    }
+    Ok(StoredIdentity {
+        cluster_id: config.cluster_id(),
+        member_id,
+        incarnation: random_from_system().max(1),
+        name: config.name.clone(),
+    })
+}
+
+fn initial_members(config: &MemberConfig) -> BTreeMap<u64, MemberInfo> {
+    let member = |id: u64, name: &str, peer_urls: &[String]| MemberInfo {
+        name: name.to_owned(),
+        peer_urls: peer_urls.to_vec(),
+        client_urls: if id == config.member_id { config.client_urls.clone() } else { Vec::new() },
+        incarnation: 0,
+    };
+    config.initial.iter().map(|(id, (name, urls))| (*id, member(*id, name, urls))).collect()
+}
+
+async fn listen(
+    net: &dyn crate::net::Net,
+    address: &str,
+) -> Result<Box<dyn crate::net::Listener>, MemberError> {
+    net.listen(address).await.map_err(|source| MemberError::Listen { address: address.to_owned(), source })
+}
+
+/// The one place where randomness enters on a real machine.
+fn random_from_system() -> u64 {
+    let (first, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let (second, third) = uuid::Uuid::new_v4().as_u64_pair();
+    // Version and variant bits of the ids are constant; the rest of the others fills them.
+    first ^ second.rotate_left(21) ^ third.rotate_left(42)
+}
+
+fn exit_process() -> Fatal {
+    Arc::new(|message| {
+        tracing::error!(message, "the member cannot go on");
+        std::process::exit(1);
+    })
+}

@@ -1,0 +1,117 @@
+//! Real sockets. With TLS both ends prove themselves with a certificate of the cluster's CA.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use transport::peer::subject_of;
+use transport::tls::{ClientIdentity, ServerTls};
+
+use super::{Connection, Listener, Net};
+
+/// A peer that does not finish its handshake in this time is not there.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Both ends of mutual TLS between members.
+#[derive(Clone)]
+pub struct PeerTls {
+    pub server: ServerTls,
+    pub client: ClientIdentity,
+    /// Organization (O) that every member's certificate must name, where the CA signs others too.
+    pub organization: Option<String>,
+}
+
+impl PeerTls {
+    /// Refuses a peer without a certificate, or with one that was not made for members.
+    fn check(&self, certificates: Option<&[CertificateDer<'_>]>) -> io::Result<()> {
+        let refused = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        let Some(leaf) = certificates.and_then(<[_]>::first) else {
+            return refused("a peer showed no certificate");
+        };
+        let Some(organization) = &self.organization else { return Ok(()) };
+        match subject_of(leaf) {
+            Some(subject) if subject.organizations.contains(organization) => Ok(()),
+            Some(_) | None => refused("a peer's certificate was not made for members"),
+        }
+    }
+}
+
+/// TCP, with TLS when an identity is given.
+#[derive(Clone, Default)]
+pub struct TcpNet {
+    tls: Option<Arc<PeerTls>>,
+}
+
+impl TcpNet {
+    /// Returns a network that speaks plain text, or TLS with the given identity.
+    #[must_use]
+    pub fn new(tls: Option<PeerTls>) -> Self {
+        Self { tls: tls.map(Arc::new) }
+    }
+}
+
+struct Accepting {
+    listener: TcpListener,
+    tls: Option<Arc<PeerTls>>,
+}
+
+impl Listener for Accepting {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<BoxFuture<'static, io::Result<Connection>>>> {
+        Box::pin(async move {
+            let (stream, _) = self.listener.accept().await?;
+            let tls = self.tls.clone();
+            let finish: BoxFuture<'static, io::Result<Connection>> = Box::pin(async move {
+                stream.set_nodelay(true)?;
+                let Some(tls) = tls else { return Ok(Connection::new(stream)) };
+                let handshake = TlsAcceptor::from(tls.server.config()).accept(stream);
+                let stream = in_time(handshake).await?;
+                tls.check(stream.get_ref().1.peer_certificates())?;
+                Ok(Connection::new(stream))
+            });
+            Ok(finish)
+        })
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Net for TcpNet {
+    fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let address = address.to_owned();
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let listener = TcpListener::bind(&address).await?;
+            Ok(Box::new(Accepting { listener, tls }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<Connection>> {
+        let address = address.to_owned();
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let stream = in_time(TcpStream::connect(&address)).await?;
+            stream.set_nodelay(true)?;
+            let Some(tls) = tls else { return Ok(Connection::new(stream)) };
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
+            let connector = TlsConnector::from(tls.client.config_with_alpn(&[b"h2"]));
+            let stream = in_time(connector.connect(name, stream)).await?;
+            tls.check(stream.get_ref().1.peer_certificates())?;
+            Ok(Connection::new(stream))
+        })
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

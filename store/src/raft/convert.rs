@@ -1,0 +1,222 @@
+//! openraft's types to and from `keelson.raft.v1`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use openraft::entry::RaftEntry;
+use prost::Message;
+use proto::raft as wire;
+
+use super::types::{
+    AppendRequest, AppendResponse, Entry, LogId, Member, Membership, Payload, Proposal, SnapshotMeta,
+    StoredMembership, Vote, VoteRequest, VoteResponse,
+};
+use crate::wal;
+
+/// A message that does not say what it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl From<Malformed> for std::io::Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, malformed)
+    }
+}
+
+pub(crate) fn log_id(id: wire::LogId) -> LogId {
+    LogId::new_term_index(id.term, id.index)
+}
+
+pub(crate) fn log_id_to_wire(id: LogId) -> wire::LogId {
+    wire::LogId { term: id.committed_leader_id().term, index: id.index() }
+}
+
+pub(crate) fn position(id: LogId) -> wal::LogPosition {
+    wal::LogPosition { term: id.committed_leader_id().term, index: id.index() }
+}
+
+pub(crate) fn from_position(position: wal::LogPosition) -> LogId {
+    LogId::new_term_index(position.term, position.index)
+}
+
+pub(crate) fn vote(vote: wire::Vote) -> Vote {
+    vote_from_wal(vote.into())
+}
+
+pub(crate) fn vote_to_wire(vote: &Vote) -> wire::Vote {
+    vote_to_wal(vote).into()
+}
+
+pub(crate) fn vote_from_wal(vote: wal::Vote) -> Vote {
+    if vote.committed {
+        Vote::new_committed(vote.term, vote.voted_for)
+    } else {
+        Vote::new(vote.term, vote.voted_for)
+    }
+}
+
+pub(crate) fn vote_to_wal(vote: &Vote) -> wal::Vote {
+    let leader = vote.leader_id();
+    wal::Vote { term: leader.term, voted_for: leader.voted_for, committed: vote.is_committed() }
+}
+
+pub(crate) fn entry(entry: wire::Entry) -> Result<Entry, Malformed> {
+    let id = log_id(entry.id.ok_or(Malformed("entry id"))?);
+    let payload = match entry.payload.ok_or(Malformed("entry payload"))? {
+        wire::entry::Payload::Blank(_) => Payload::Blank,
+        wire::entry::Payload::Proposal(found) => Payload::Normal(proposal(found)),
+        wire::entry::Payload::Membership(found) => Payload::Membership(membership(found)?),
+    };
+    Ok(Entry { log_id: id, payload })
+}
+
+pub(crate) fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    let payload = match &entry.payload {
+        Payload::Blank => wire::entry::Payload::Blank(wire::Blank {}),
+        Payload::Normal(found) => wire::entry::Payload::Proposal(proposal_to_wire(found.clone())),
+        Payload::Membership(found) => wire::entry::Payload::Membership(membership_to_wire(found)),
+    };
+    wire::Entry { id: Some(log_id_to_wire(entry.log_id())), payload: Some(payload) }
+}
+
+pub(crate) fn entry_from_bytes(bytes: Bytes) -> Result<Entry, Malformed> {
+    entry(wire::Entry::decode(bytes).map_err(|_| Malformed("entry"))?)
+}
+
+pub(crate) fn proposal(proposal: wire::Proposal) -> Proposal {
+    Proposal { origin: proposal.origin, request_id: proposal.request_id, command: proposal.command }
+}
+
+pub(crate) fn proposal_to_wire(proposal: Proposal) -> wire::Proposal {
+    wire::Proposal { origin: proposal.origin, request_id: proposal.request_id, command: proposal.command }
+}
+
+pub(crate) fn membership(membership: wire::Membership) -> Result<Membership, Malformed> {
+    let configs: Vec<BTreeSet<u64>> =
+        membership.configs.into_iter().map(|set| set.ids.into_iter().collect()).collect();
+    let members: BTreeMap<u64, Member> = membership.members.into_iter().map(member).collect();
+    Membership::new(configs, members).map_err(|_| Malformed("membership"))
+}
+
+pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
+    wire::Membership {
+        configs: membership
+            .get_joint_config()
+            .iter()
+            .map(|set| wire::VoterSet { ids: set.iter().copied().collect() })
+            .collect(),
+        members: membership.nodes().map(|(id, member)| member_to_wire(*id, member)).collect(),
+    }
+}
+
+fn member(member: wire::Member) -> (u64, Member) {
+    let wire::Member { id, name, peer_urls, client_urls, incarnation } = member;
+    (id, Member { name, peer_urls, client_urls, incarnation })
+}
+
+fn member_to_wire(id: u64, member: &Member) -> wire::Member {
+    let Member { name, peer_urls, client_urls, incarnation } = member.clone();
+    wire::Member { id, name, peer_urls, client_urls, incarnation }
+}
+
+pub(crate) fn stored_membership(stored: wire::StoredMembership) -> Result<StoredMembership, Malformed> {
+    let found = stored.membership.map_or_else(|| Ok(Membership::default()), membership)?;
+    Ok(StoredMembership::new(stored.log_id.map(log_id), found))
+}
+
+pub(crate) fn stored_membership_to_wire(stored: &StoredMembership) -> wire::StoredMembership {
+    wire::StoredMembership {
+        log_id: stored.log_id().map(log_id_to_wire),
+        membership: Some(membership_to_wire(stored.membership())),
+    }
+}
+
+pub(crate) fn snapshot_meta(meta: wire::SnapshotMeta) -> Result<SnapshotMeta, Malformed> {
+    let stored = stored_membership(meta.membership.ok_or(Malformed("snapshot membership"))?)?;
+    Ok(SnapshotMeta { last_log_id: meta.last.map(log_id), last_membership: stored })
+}
+
+pub(crate) fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> wire::SnapshotMeta {
+    wire::SnapshotMeta {
+        last: meta.last_log_id.map(log_id_to_wire),
+        membership: Some(stored_membership_to_wire(&meta.last_membership)),
+    }
+}
+
+pub(crate) fn append_request(request: wire::AppendRequest) -> Result<AppendRequest, Malformed> {
+    Ok(AppendRequest {
+        vote: vote(request.vote.ok_or(Malformed("append vote"))?),
+        prev_log_id: request.previous.map(log_id),
+        entries: request.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        leader_commit: request.committed.map(log_id),
+    })
+}
+
+pub(crate) fn append_request_to_wire(request: &AppendRequest) -> wire::AppendRequest {
+    wire::AppendRequest {
+        vote: Some(vote_to_wire(&request.vote)),
+        previous: request.prev_log_id.map(log_id_to_wire),
+        entries: request.entries.iter().map(entry_to_wire).collect(),
+        committed: request.leader_commit.map(log_id_to_wire),
+    }
+}
+
+pub(crate) fn append_response(response: wire::AppendResponse) -> Result<AppendResponse, Malformed> {
+    use wire::append_response::Result as Outcome;
+    Ok(match response.result.ok_or(Malformed("append response"))? {
+        Outcome::Success(_) => AppendResponse::Success,
+        Outcome::Partial(stored) => AppendResponse::PartialSuccess(stored.id.map(log_id)),
+        Outcome::Conflict(_) => AppendResponse::Conflict,
+        Outcome::HigherVote(higher) => AppendResponse::HigherVote(vote(higher)),
+    })
+}
+
+pub(crate) fn append_response_to_wire(response: &AppendResponse) -> wire::AppendResponse {
+    use wire::append_response::Result as Outcome;
+    let result = match response {
+        AppendResponse::Success => Outcome::Success(wire::Blank {}),
+        AppendResponse::PartialSuccess(stored) => {
+            Outcome::Partial(wire::WalPosition { id: stored.map(log_id_to_wire) })
+        }
+        AppendResponse::Conflict => Outcome::Conflict(wire::Blank {}),
+        AppendResponse::HigherVote(higher) => Outcome::HigherVote(vote_to_wire(higher)),
+    };
+    wire::AppendResponse { result: Some(result) }
+}
+
+pub(crate) fn vote_request(request: wire::VoteRequest) -> Result<VoteRequest, Malformed> {
+    let asked = vote(request.vote.ok_or(Malformed("vote request"))?);
+    let mut found = VoteRequest::new(asked, request.last.map(log_id));
+    found.leadership_transfer = request.leadership_transfer;
+    Ok(found)
+}
+
+pub(crate) fn vote_request_to_wire(request: &VoteRequest, kind: VoteKind) -> wire::VoteRequest {
+    wire::VoteRequest {
+        vote: Some(vote_to_wire(&request.vote)),
+        last: request.last_log_id.map(log_id_to_wire),
+        leadership_transfer: request.leadership_transfer,
+        pre_vote: kind == VoteKind::Pre,
+    }
+}
+
+/// Whether a vote is asked for, or only whether it would be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VoteKind {
+    Real,
+    Pre,
+}
+
+pub(crate) fn vote_response(response: wire::VoteResponse) -> Result<VoteResponse, Malformed> {
+    let found = vote(response.vote.ok_or(Malformed("vote response"))?);
+    Ok(VoteResponse::new(found, response.last.map(log_id), response.granted))
+}
+
+pub(crate) fn vote_response_to_wire(response: &VoteResponse) -> wire::VoteResponse {
+    wire::VoteResponse {
+        vote: Some(vote_to_wire(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.map(log_id_to_wire),
+    }
+}

@@ -1,0 +1,28 @@
+//! Consensus: the only module that names openraft. No openraft type is serialised; everything on disk and between
+//! members is `keelson.raft.v1`.
+//!
+//! ```text
+//! proposal ─► openraft core ─► log_store ─► WAL thread
+//!                  │  └──────► network ─► peers' server
+//!                  └─ committed ─► state_machine ─► mvcc::Store, watch hub, waiting clients
+//! ```
+//!
+//! - [`types`]: what openraft is instantiated with.
+//! - [`convert`]: openraft's types to and from the wire.
+//! - [`log_store`]: the log on the WAL with its newest part in memory.
+//! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots.
+//! - [`network`], [`server`]: what members ask each other, both ends.
+//! - [`node`]: one running raft member: start, propose, linearizable reads, hand-over.
+
+pub(crate) mod convert;
+pub(crate) mod log_store;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod read_index;
+pub(crate) mod server;
+pub(crate) mod snapshot;
+pub(crate) mod state_machine;
+pub(crate) mod types;
+
+#[cfg(test)]
+mod tests;

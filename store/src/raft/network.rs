@@ -1,0 +1,403 @@
+//! The asking end of peer calls.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use hyper_util::rt::TokioIo;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse};
+use openraft::{AnyError, OptionalSend};
+use prost::Message;
+use proto::raft as wire;
+use proto::raft::peer_client::PeerClient;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::convert::{self, Malformed, VoteKind};
+use super::snapshot::{self, SnapshotData};
+use super::state_machine::SnapshotOf;
+use super::types::{
+    AppendRequest, AppendResponse, LogId, Member, TypeConfig, Vote, VoteRequest, VoteResponse,
+};
+use crate::net::Net;
+
+/// Metadata key of the sender's identity.
+pub(crate) const IDENTITY_KEY: &str = "keelson-peer-bin";
+/// Largest peer message: a read of the log is cut at 1 MiB plus one entry of at most a few MiB.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Stream and connection windows: a megabyte of entries must not wait for window updates.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Finds a peer that vanished without closing; well below what a person notices, above a scheduling hiccup.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// An append that is not answered in this time is sent anew. openraft asks for 0.75 heartbeats, but a disk may need
+/// longer for one sync, and heartbeats have a connection of their own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause before an unreachable peer is tried again; short, because its return ends a time without redundancy.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// A peer that is given a snapshot may take this long to open and check it.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Who this member is, for the peers it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) incarnation: u64,
+}
+
+/// Opens connections to peers.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) identity: Identity,
+}
+
+impl Peers {
+    /// Returns a lazy client of a member; 0 as its incarnation means that it is not known yet.
+    pub(crate) fn client(&self, target: u64, member: &Member) -> Peer {
+        let address = member.peer_urls.first().map(|url| authority(url).to_owned()).unwrap_or_default();
+        let identity = wire::PeerIdentity {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            incarnation: self.identity.incarnation,
+            target_id: target,
+            target_incarnation: member.incarnation,
+        };
+        let client = PeerClient::new(self.channel(address))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Peer { client, identity: MetadataValue::from_bytes(&identity.encode_to_vec()) }
+    }
+
+    fn channel(&self, address: String) -> Channel {
+        let net = Arc::clone(&self.net);
+        let connector = tower::service_fn(move |_| {
+            let connecting = net.connect(&address);
+            async move { connecting.await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://peer")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector)
+    }
+}
+
+/// Returns `host:port` of a peer URL.
+pub(crate) fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.trim_end_matches('/')
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.client(target, node)
+    }
+}
+
+/// One member as this one sees it.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    client: PeerClient<Channel>,
+    identity: MetadataValue<tonic::metadata::Binary>,
+}
+
+impl Peer {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert_bin(IDENTITY_KEY, self.identity.clone());
+        request
+    }
+
+    pub(crate) async fn propose(
+        &self,
+        request: wire::ProposeRequest,
+        timeout: Duration,
+    ) -> Result<wire::ProposeResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(request);
+        in_time(timeout, client.propose(request)).await
+    }
+
+    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<wire::ReadIndexResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(wire::ReadIndexRequest {});
+        in_time(timeout, client.read_index(request)).await
+    }
+
+    pub(crate) async fn keep_alive(
+        &self,
+        lease: i64,
+        timeout: Duration,
+    ) -> Result<wire::KeepAliveResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(wire::KeepAliveRequest { lease });
+        in_time(timeout, client.keep_alive(request)).await
+    }
+
+    pub(crate) async fn lease_time(
+        &self,
+        lease: i64,
+        timeout: Duration,
+    ) -> Result<wire::LeaseTimeResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(wire::LeaseTimeRequest { lease });
+        in_time(timeout, client.lease_time(request)).await
+    }
+
+    pub(crate) async fn cluster_info(&self, timeout: Duration) -> Result<wire::ClusterInfoResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(wire::ClusterInfoRequest {});
+        in_time(timeout, client.cluster_info(request)).await
+    }
+
+    async fn ask_vote(
+        &mut self,
+        rpc: &VoteRequest,
+        kind: VoteKind,
+        option: &RPCOption,
+    ) -> Result<VoteResponse, RpcError> {
+        let request = self.request(convert::vote_request_to_wire(rpc, kind));
+        let response = in_time(option.soft_ttl(), self.client.vote(request)).await.map_err(rpc_error)?;
+        convert::vote_response(response).map_err(malformed)
+    }
+}
+
+async fn in_time<T>(
+    timeout: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded("the peer did not answer in time")),
+    }
+}
+
+/// Whether a failed call surely never reached the peer, because there was no connection.
+pub(crate) fn never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        if cause.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn rpc_error(status: Status) -> RpcError {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition | Code::Cancelled => {
+            RPCError::Unreachable(Unreachable::new(&status))
+        }
+        _ => RPCError::Network(NetworkError::new(&status)),
+    }
+}
+
+fn malformed(malformed: Malformed) -> RpcError {
+    RPCError::Network(NetworkError::new(&malformed))
+}
+
+/// Where each request of an append stream begins and ends, until it is answered.
+type Outstanding = Arc<Mutex<VecDeque<(Option<LogId>, Option<LogId>)>>>;
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendRequest,
+        option: RPCOption,
+    ) -> Result<AppendResponse, RpcError> {
+        let request = self.request(convert::append_request_to_wire(&rpc));
+        let response = in_time(option.soft_ttl(), self.client.append(request)).await.map_err(rpc_error)?;
+        convert::append_response(response).map_err(malformed)
+    }
+
+    /// Pipelines requests on one call; answers come in the same order.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
+    {
+        let outstanding = Outstanding::default();
+        let sent = Arc::clone(&outstanding);
+        let requests = input.map(move |request| {
+            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+            lock(&sent).push_back((request.prev_log_id, last));
+            convert::append_request_to_wire(&request)
+        });
+        let request = self.request(requests);
+        Box::pin(async move {
+            let call = self.client.stream_append(request);
+            let responses = match in_time(ANSWER_TIMEOUT, call).await {
+                Ok(responses) => responses,
+                Err(status) => {
+                    // openraft's own pause begins with the first request of a stream, and none was asked for.
+                    tokio::time::sleep(BACKOFF).await;
+                    return Err(rpc_error(status));
+                }
+            };
+            let answers = Answers { responses, outstanding };
+            let answers = stream::unfold(Some(answers), |answers| async move {
+                let mut answers = answers?;
+                let answer = answers.next().await?;
+                let goes_on = matches!(answer, Ok(Ok(_)));
+                Some((answer, goes_on.then_some(answers)))
+            });
+            Ok::<BoxStream<'s, _>, _>(Box::pin(answers))
+        })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        self.ask_vote(&rpc, VoteKind::Real, &option).await
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        self.ask_vote(&rpc, VoteKind::Pre, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let parts = snapshot_parts(&vote, snapshot.snapshot)
+            .await
+            .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let request = self.request(parts);
+        let call = in_time(SNAPSHOT_TIMEOUT, self.client.install_snapshot(request));
+        let response = tokio::select! {
+            biased;
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            response = call => response.map_err(|status| {
+                StreamingError::Unreachable(Unreachable::new(&status))
+            })?,
+        };
+        let found = response.vote.ok_or(Malformed("snapshot response"));
+        let found = found.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        Ok(SnapshotResponse::new(convert::vote(found)))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let request = self.request(wire::TransferRequest {
+            from_leader: Some(convert::vote_to_wire(req.from_leader())),
+            to: *req.to_node_id(),
+            last: req.last_log_id().map(|id| convert::log_id_to_wire(*id)),
+        });
+        let response = in_time(option.soft_ttl(), self.client.transfer(request)).await.map_err(rpc_error)?;
+        match response.result {
+            Some(wire::transfer_response::Result::Accepted(_)) => Ok(Ok(())),
+            _ => Err(RPCError::Network(NetworkError::new(&AnyError::error("the peer refused to take over")))),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}
+
+struct Answers {
+    responses: tonic::Streaming<wire::AppendResponse>,
+    outstanding: Outstanding,
+}
+
+impl Answers {
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
+        loop {
+            let had_outstanding = !lock(&self.outstanding).is_empty();
+            match tokio::time::timeout(ANSWER_TIMEOUT, self.responses.message()).await {
+                Ok(Ok(Some(response))) => return Some(self.answer(response)),
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => return Some(Err(rpc_error(status))),
+                // An idle stream is no fault; a request without an answer is one.
+                Err(_) if had_outstanding => {
+                    let status = Status::deadline_exceeded("no answer on the append stream");
+                    return Some(Err(rpc_error(status)));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn answer(&self, response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
+        let (previous, last) =
+            lock(&self.outstanding).pop_front().ok_or_else(|| malformed(Malformed("unasked answer")))?;
+        let response = convert::append_response(response).map_err(malformed)?;
+        if matches!(response, AppendResponse::Conflict) && previous.is_none() {
+            return Err(malformed(Malformed("conflict before the first entry")));
+        }
+        Ok(response.into_stream_result(previous, last))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Turns this member's state into the messages of a snapshot.
+async fn snapshot_parts(
+    vote: &Vote,
+    data: SnapshotData,
+) -> io::Result<impl Stream<Item = wire::SnapshotPart> + Send + 'static> {
+    let SnapshotData::Local(machine) = data else {
+        return Err(io::Error::other("only the own state can be sent"));
+    };
+    let export = snapshot::export(&machine).await?;
+    let head = wire::SnapshotHead {
+        vote: Some(convert::vote_to_wire(vote)),
+        meta: Some(convert::snapshot_meta_to_wire(&export.meta)),
+    };
+    let first = stream::once(async { part(wire::snapshot_part::Part::Head(head)) });
+    let state = (export.chunks, crc32fast::Hasher::new(), 0_u64);
+    let rest = stream::unfold(Some(state), |state| async move {
+        let (mut chunks, mut hasher, count) = state?;
+        match chunks.recv().await {
+            Some(Ok(chunk)) => {
+                hasher.update(&chunk);
+                let message = part(wire::snapshot_part::Part::Chunk(chunk));
+                Some((message, Some((chunks, hasher, count + 1))))
+            }
+            None => {
+                let tail = wire::SnapshotTail { chunks: count, crc32: hasher.finalize() };
+                Some((part(wire::snapshot_part::Part::Tail(tail)), None))
+            }
+            // Without a tail the receiver installs nothing.
+            Some(Err(error)) => {
+                tracing::error!(error = crate::env::error_chain(&error), "cannot read rows for a snapshot");
+                None
+            }
+        }
+    });
+    Ok(first.chain(rest))
+}
+
+fn part(part: wire::snapshot_part::Part) -> wire::SnapshotPart {
+    wire::SnapshotPart { part: Some(part) }
+}

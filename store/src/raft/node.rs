@@ -1,0 +1,648 @@
+//! One running raft member: starts the parts in order, proposes, confirms leadership, and hands over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Instant as _, ReadPolicy, SnapshotPolicy};
+use openraft_rt::deterministic_rng::DeterministicRng;
+use proto::raft as wire;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::log_store::{LogStore, Shared};
+use super::network::{Identity, Peer, Peers, never_sent};
+use super::read_index::{ReadRounds, Rounds};
+use super::state_machine::{AppliedEntry, Machine, Observer, StateMachine};
+use super::types::{AppendResponse, LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
+use crate::admin::MemberInfo;
+use crate::config::Timing;
+use crate::engine::EngineError;
+use crate::env::{Env, error_chain};
+use crate::member::Leases;
+use crate::mvcc::{Answer, Refusal, Store};
+use crate::wal::driver::{Driver, WalSender};
+use crate::wal::{Wal, WalConfig, WalError};
+
+/// Requests of this member's clients between proposal and answer; beyond it they are refused at once.
+const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
+/// How often a request looks for a leader when there is none.
+const LEADER_POLL: Duration = Duration::from_millis(10);
+/// Entries of one replication message; `log_store` cuts it by bytes as well.
+const PAYLOAD_ENTRIES_MAX: u64 = 1024;
+/// Proposals that queue for the core; more wait in their callers.
+const API_QUEUE_MAX: u64 = 4096;
+/// Entries kept behind a snapshot for followers that are a little behind.
+const ENTRIES_KEPT: u64 = 10_000;
+/// A follower further behind than this gets a snapshot instead of entries.
+const LAG_ENTRIES_MAX: u64 = 200_000;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot open the write-ahead log")]
+    Wal(#[from] WalError),
+    #[error("cannot open the database")]
+    Engine(#[from] EngineError),
+    #[error("the database holds data but the log holds no vote; the log directory was lost or replaced")]
+    MissingVote,
+    #[error("the log begins behind entry {purged}, but the database ends at {applied:?}; data was lost")]
+    MissingEntries { purged: u64, applied: Option<u64> },
+    #[error("a log entry cannot be understood: {0}")]
+    Malformed(String),
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    #[error("raft cannot start: {0}")]
+    Raft(String),
+}
+
+/// What a node is started with.
+pub(crate) struct NodeConfig {
+    pub(crate) identity: Identity,
+    pub(crate) name: String,
+    pub(crate) client_urls: Vec<String>,
+    pub(crate) timing: Timing,
+    pub(crate) wal: WalConfig,
+    /// Entries applied between two snapshots.
+    pub(crate) snapshot_entries: u64,
+    /// Entries kept behind a snapshot; `None` for the default.
+    pub(crate) entries_kept: Option<u64>,
+}
+
+/// Outcome of a proposal.
+pub(crate) enum Forwarded {
+    /// With the answer when this member applied it for the caller.
+    Committed(LogId, Option<Reply>),
+    /// Nothing was proposed.
+    NotLeader,
+    /// It may or may not commit.
+    Unknown,
+}
+
+/// Why a proposal has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProposeError {
+    NoLeader,
+    TooMany,
+    Unknown,
+}
+
+/// A member that takes part in consensus.
+pub(crate) struct Node {
+    env: Env,
+    identity: Identity,
+    name: String,
+    client_urls: Vec<String>,
+    timing: Timing,
+    leases: Arc<Leases>,
+    raft: Raft,
+    machine: Arc<Machine>,
+    peers: Peers,
+    clients: Mutex<BTreeMap<u64, (Member, Peer)>>,
+    waiters: Arc<Waiters>,
+    rounds: ReadRounds,
+    contact: Mutex<Option<Instant>>,
+    wal_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    tasks: TaskTracker,
+}
+
+/// Clients of this member whose proposals travel through another one.
+pub(crate) struct Waiters {
+    member_id: u64,
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>,
+    next: Box<dyn Observer>,
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Reply>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Waiters {
+    fn applied(&self, entry: AppliedEntry) {
+        let is_own = entry.origin == self.member_id;
+        let waiter = if is_own { self.lock().remove(&entry.request_id) } else { None };
+        let waiting = waiter.map(|waiter| (waiter, entry.applied.answer.clone()));
+        // Watchers first: who is answered finds its own write in a watch that is up to date.
+        self.next.applied(entry);
+        if let Some((waiter, answer)) = waiting {
+            // The client may have given up.
+            let _ = waiter.send(Reply { answer: Some(answer) });
+        }
+    }
+
+    fn replaced(&self, store: &Store) {
+        self.next.replaced(store);
+    }
+}
+
+impl Node {
+    /// Opens log and database and starts raft. Nothing is asked of other members yet.
+    ///
+    /// # Errors
+    /// When the data directory is damaged or the disk fails.
+    pub(crate) async fn start(
+        env: Env,
+        config: NodeConfig,
+        observer: Box<dyn Observer>,
+        leases: Arc<Leases>,
+        rounds: (ReadRounds, Rounds),
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        let waiters = Arc::new(Waiters {
+            member_id: config.identity.member_id,
+            waiting: Mutex::default(),
+            next: observer,
+        });
+        let (wal, recovered) = Wal::open(Arc::clone(&env.disk), config.wal)?;
+        let purged = recovered.state.purged.map(|purged| purged.index);
+        let shared = Shared::new(Arc::clone(&env.disk), recovered, config.wal.cache_bytes_max)
+            .map_err(|error| StartError::Malformed(error.to_string()))?;
+        let machine = Arc::new(Machine::open(&env, Arc::clone(&waiters) as Arc<dyn Observer>)?);
+        check_together(&machine, &shared, purged)?;
+        let tasks = TaskTracker::new();
+        let (log_store, wal_thread) = start_wal(&env, wal, Arc::new(shared), config.wal, &tasks)?;
+        let peers = Peers { net: Arc::clone(&env.net), identity: config.identity };
+        let state_machine = StateMachine { machine: Arc::clone(&machine) };
+        let starting = Raft::new(
+            config.identity.member_id,
+            Arc::new(raft_config(&config)?),
+            peers.clone(),
+            log_store,
+            state_machine,
+        );
+        let raft = DeterministicRng::<openraft_rt_tokio::TokioRuntime>::scope(env.random_u64(), starting)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let (handle, task) = rounds;
+        let node = Arc::new(Self {
+            env,
+            identity: config.identity,
+            name: config.name,
+            client_urls: config.client_urls,
+            timing: config.timing,
+            leases,
+            raft,
+            machine,
+            peers,
+            clients: Mutex::default(),
+            waiters,
+            rounds: handle,
+            contact: Mutex::default(),
+            wal_thread: Mutex::new(wal_thread),
+            tasks,
+        });
+        node.tasks.spawn(task.run(Arc::clone(&node), stop.clone()));
+        node.tasks.spawn(supervise(Arc::clone(&node), stop));
+        Ok(node)
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn client_urls(&self) -> &[String] {
+        &self.client_urls
+    }
+
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Returns the index of the last entry in this member's log.
+    pub(crate) fn last_log_index(&self) -> u64 {
+        self.raft.metrics().borrow_watched().last_log_index.unwrap_or(0)
+    }
+
+    /// Returns the members as the administration sees them.
+    pub(crate) fn member_list(&self) -> Vec<MemberInfo> {
+        let metrics = self.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, member)| MemberInfo {
+                id: *id,
+                name: member.name.clone(),
+                peer_urls: member.peer_urls.clone(),
+                client_urls: member.client_urls.clone(),
+                is_learner: !voters.contains(id),
+            })
+            .collect()
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Returns the tasks that end with this member.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Returns the members as this member knows them.
+    pub(crate) fn members(&self) -> BTreeMap<u64, Member> {
+        let metrics = self.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.nodes().map(|(id, member)| (*id, member.clone())).collect()
+    }
+
+    /// Checks who calls and whom it looks for (safety rule 4).
+    pub(crate) fn admit(&self, identity: &wire::PeerIdentity) -> Result<(), &'static str> {
+        let own = self.identity;
+        if identity.cluster_id != own.cluster_id {
+            return Err("the caller belongs to another cluster");
+        }
+        if identity.target_id != own.member_id {
+            return Err("the caller looks for another member");
+        }
+        if identity.target_incarnation != 0 && identity.target_incarnation != own.incarnation {
+            return Err("the caller knows this member with another data directory");
+        }
+        if !self.recognises(identity.member_id, identity.incarnation).unwrap_or(true) {
+            return Err("the caller's data directory is not the one that joined the cluster");
+        }
+        Ok(())
+    }
+
+    /// Whether a member has the data directory that membership holds; `None` when membership does not name it.
+    pub(crate) fn recognises(&self, member_id: u64, incarnation: u64) -> Option<bool> {
+        let metrics = self.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.get_node(&member_id).map(|member| member.incarnation == incarnation)
+    }
+
+    /// Notes that a leader was heard of.
+    pub(crate) fn note_append(&self, vote: &Vote) {
+        let term = self.raft.metrics().borrow_watched().current_term;
+        if vote.committed && vote.leader_id.term >= term {
+            *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.env.now());
+        }
+    }
+
+    pub(crate) fn heard_from_leader(&self, vote: &Vote, response: &AppendResponse) {
+        match response {
+            AppendResponse::HigherVote(_) => {}
+            AppendResponse::Success | AppendResponse::PartialSuccess(_) | AppendResponse::Conflict => {
+                self.note_append(vote);
+            }
+        }
+    }
+
+    /// Returns how long ago this member was last in confirmed contact with a leader, itself included.
+    pub(crate) fn leader_silence(&self) -> Duration {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state.is_leader() {
+            return metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed());
+        }
+        let contact = *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        contact.map_or(Duration::MAX, |contact| self.env.now().saturating_duration_since(contact))
+    }
+
+    /// Returns leader and term as this member knows them.
+    pub(crate) fn leader(&self) -> (Option<u64>, u64) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.current_leader, metrics.current_term)
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leader().0 == Some(self.identity.member_id)
+    }
+
+    /// Returns a client of another member.
+    pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
+        let member = self.members().remove(&id)?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        match clients.get(&id) {
+            Some((known, peer)) if *known == member => Some(peer.clone()),
+            _ => {
+                let peer = self.peers.client(id, &member);
+                clients.insert(id, (member, peer.clone()));
+                Some(peer)
+            }
+        }
+    }
+
+    /// Proposes a command wherever the leader is and returns its answer once this member knows it.
+    pub(crate) async fn propose(
+        &self,
+        command: Bytes,
+        term: u64,
+    ) -> Result<Result<Answer, Refusal>, ProposeError> {
+        let deadline = self.env.now() + self.timing.request_timeout();
+        let request_id = self.env.random_u64();
+        let proposal = Proposal { origin: self.identity.member_id, request_id, command };
+        loop {
+            if self.waiters.lock().len() >= PROPOSALS_IN_FLIGHT_MAX {
+                return Err(ProposeError::TooMany);
+            }
+            let outcome = match self.leader().0 {
+                Some(leader) if leader == self.identity.member_id => {
+                    self.propose_here(&proposal, term, deadline).await
+                }
+                Some(leader) => self.propose_there(leader, &proposal, term, deadline).await,
+                None => Err(ProposeError::NoLeader),
+            };
+            match outcome {
+                // Nothing was proposed, so trying again cannot do it twice.
+                Err(ProposeError::NoLeader) if term == 0 && self.env.now() < deadline => {
+                    tokio::time::sleep(LEADER_POLL).await;
+                }
+                Ok(reply) => return reply.answer.ok_or(ProposeError::Unknown),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn propose_here(
+        &self,
+        proposal: &Proposal,
+        term: u64,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
+        let proposing = self.propose_as_leader(proposal.clone(), term);
+        match tokio::time::timeout_at(deadline, proposing).await {
+            Ok(Forwarded::Committed(_, reply)) => reply.ok_or(ProposeError::Unknown),
+            Ok(Forwarded::NotLeader) => Err(ProposeError::NoLeader),
+            Ok(Forwarded::Unknown) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Sends a proposal to the leader; the answer comes from this member's own state machine.
+    async fn propose_there(
+        &self,
+        leader: u64,
+        proposal: &Proposal,
+        term: u64,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
+        use wire::propose_response::Outcome;
+        let peer = self.peer(leader).ok_or(ProposeError::NoLeader)?;
+        let (answer, waiting) = oneshot::channel();
+        self.waiters.lock().insert(proposal.request_id, answer);
+        let _forget = Forget { waiters: &self.waiters, request_id: proposal.request_id };
+        let request =
+            wire::ProposeRequest { proposal: Some(super::convert::proposal_to_wire(proposal.clone())), term };
+        let timeout = deadline.saturating_duration_since(self.env.now());
+        let outcome = match peer.propose(request, timeout).await {
+            Ok(response) => response.outcome(),
+            Err(status) if never_sent(&status) => Outcome::NotLeader,
+            Err(_) => Outcome::Unknown,
+        };
+        // What got lost on the way back may still have been applied here.
+        let patience = match outcome {
+            Outcome::NotLeader => return Err(ProposeError::NoLeader),
+            Outcome::TooManyRequests => return Err(ProposeError::TooMany),
+            Outcome::Committed => deadline,
+            Outcome::Unknown | Outcome::Unspecified => {
+                deadline.min(self.env.now() + self.timing.election_timeout)
+            }
+        };
+        match tokio::time::timeout_at(patience, waiting).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Proposes on this member; `term` other than 0 fences it to that leadership.
+    pub(crate) async fn propose_as_leader(&self, proposal: Proposal, term: u64) -> Forwarded {
+        if term != 0 && self.leader() != (Some(self.identity.member_id), term) {
+            return Forwarded::NotLeader;
+        }
+        let written = if term == 0 {
+            self.raft.client_write(proposal).await
+        } else {
+            self.write_fenced(proposal, term).await
+        };
+        match written {
+            Ok(response) => Forwarded::Committed(response.log_id, Some(response.data)),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Forwarded::NotLeader,
+            Err(_) => Forwarded::Unknown,
+        }
+    }
+
+    async fn write_fenced(
+        &self,
+        proposal: Proposal,
+        term: u64,
+    ) -> Result<
+        openraft::raft::ClientWriteResponse<TypeConfig>,
+        RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    > {
+        let (responder, _committed, completed) = openraft::impls::ProgressResponder::new();
+        let leader = openraft::vote::leader_id_std::CommittedLeaderId::new(term);
+        self.raft.write(proposal).with_leader(leader).responder(responder).await.map_err(RaftError::Fatal)?;
+        match completed.await {
+            Ok(result) => result.map_err(RaftError::APIError),
+            Err(_) => Err(RaftError::Fatal(openraft::errors::Fatal::Stopped)),
+        }
+    }
+
+    /// As leader: confirms leadership with a quorum and returns a position that covers all acknowledged writes.
+    pub(crate) async fn confirm_leadership(&self) -> Option<LogId> {
+        let confirming = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        let linearizer = tokio::time::timeout(self.timing.election_timeout, confirming).await.ok()?.ok()?;
+        Some(*linearizer.read_log_id().log_id())
+    }
+
+    /// Asks the leader, wherever it is, once.
+    pub(crate) async fn read_index_round(&self) -> Option<u64> {
+        let (leader, _) = self.leader();
+        let leader = leader?;
+        if leader == self.identity.member_id {
+            return self.confirm_leadership().await.map(|id| id.index());
+        }
+        let response = self.peer(leader)?.read_index(self.timing.election_timeout).await.ok()?;
+        response.log_id.map(|id| id.index)
+    }
+
+    /// Waits until this member has applied everything acknowledged before the call. `false` without a leader.
+    pub(crate) async fn linearize(&self) -> bool {
+        let deadline = self.env.now() + self.timing.request_timeout();
+        loop {
+            let round = tokio::time::timeout_at(deadline, self.rounds.next()).await;
+            match round {
+                Ok(Some(index)) => return self.wait_applied(index, deadline).await,
+                Ok(None) if self.env.now() < deadline => tokio::time::sleep(LEADER_POLL).await,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
+        let mut applied = self.machine.watch_applied();
+        let reached = applied.wait_for(|applied| *applied >= Some(index));
+        matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
+    }
+
+    /// Hands leadership over, then stops raft and closes the log.
+    pub(crate) async fn stop(&self, stop: &CancellationToken) {
+        // From here on raft may end without that being a fault.
+        if self.is_leader() && !self.hand_over(None).await {
+            tracing::warn!("leadership was not taken over in time");
+        }
+        stop.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        let thread = self.wal_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The log closes once openraft has dropped its last sender.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Gives leadership to a member, or to the one that is furthest, and waits for it, but not long. Returns whether
+    /// leadership has moved or there is nobody to take it.
+    pub(crate) async fn hand_over(&self, to: Option<u64>) -> bool {
+        let own = self.identity.member_id;
+        let target = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters: Vec<u64> = metrics.membership_config.voter_ids().filter(|id| *id != own).collect();
+            let progress = metrics.replication.clone().unwrap_or_default();
+            to.or_else(|| voters.into_iter().max_by_key(|id| progress.get(id).cloned().flatten()))
+        };
+        let Some(target) = target else { return true };
+        if let Err(error) = self.raft.trigger().transfer_leader(target).await {
+            tracing::warn!(%error, "cannot hand leadership over");
+            return false;
+        }
+        let waiting = self.raft.wait(Some(self.timing.election_timeout));
+        let moved = waiting.metrics(
+            |metrics| metrics.current_leader.is_some_and(|leader| leader != own),
+            "leadership has moved",
+        );
+        moved.await.is_ok()
+    }
+}
+
+/// Ends the member when raft has died: a panic or a failed disk there must not leave a member that seems alive.
+async fn supervise(node: Arc<Node>, stop: CancellationToken) {
+    let mut metrics = node.raft.metrics();
+    loop {
+        let is_running = metrics.borrow_watched().running_state.clone();
+        if let Err(fatal) = is_running
+            && !stop.is_cancelled()
+        {
+            node.env.fatal(&format!("raft has ended: {fatal}"));
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = WatchReceiver::changed(&mut metrics) => {
+                if changed.is_err() && !stop.is_cancelled() {
+                    node.env.fatal("raft has ended");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Removes a waiter whose client no longer waits.
+struct Forget<'a> {
+    waiters: &'a Waiters,
+    request_id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.waiters.lock().remove(&self.request_id);
+    }
+}
+
+/// Log and database must belong together (safety rule 4).
+fn check_together(machine: &Machine, shared: &Shared, purged: Option<u64>) -> Result<(), StartError> {
+    if !machine.is_empty() && !shared.has_vote() {
+        return Err(StartError::MissingVote);
+    }
+    let applied = machine.applied().map(|id| id.index());
+    match purged {
+        Some(purged) if applied < Some(purged) => Err(StartError::MissingEntries { purged, applied }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn start_wal(
+    env: &Env,
+    wal: Wal,
+    shared: Arc<Shared>,
+    config: WalConfig,
+    tasks: &TaskTracker,
+) -> Result<(LogStore, Option<std::thread::JoinHandle<()>>), StartError> {
+    let told = Arc::clone(&shared);
+    let fatal_env = env.clone();
+    let driver = Driver {
+        wal,
+        on_flushed: Box::new(move |flushed| told.on_flushed(flushed)),
+        fatal: Arc::new(move |error| fatal_env.fatal(&error_chain(error))),
+    };
+    let (sender, thread): (WalSender, _) = if env.is_simulated() {
+        let random = env.clone();
+        // A sync of the simulated disk takes 50 to 1049 µs.
+        let sync_time = move || Duration::from_micros(50 + random.random_u64() % 1000);
+        let (sender, task) = driver.into_task(sync_time);
+        tasks.spawn(task);
+        (sender, None)
+    } else {
+        let (sender, thread) =
+            driver.spawn_thread(Arc::clone(&env.disk), config).map_err(StartError::Thread)?;
+        (sender, Some(thread))
+    };
+    Ok((LogStore::new(shared, sender), thread))
+}
+
+fn raft_config(config: &NodeConfig) -> Result<openraft::Config, StartError> {
+    let timing = &config.timing;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let wanted = openraft::Config {
+        cluster_name: format!("{:x}", config.identity.cluster_id),
+        heartbeat_interval: millis(timing.heartbeat()),
+        election_timeout_min: millis(timing.election_min()),
+        election_timeout_max: millis(timing.election_max()),
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
+        api_channel_size: Some(API_QUEUE_MAX),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        max_in_snapshot_log_to_keep: config.entries_kept.unwrap_or(ENTRIES_KEPT),
+        replication_lag_threshold: LAG_ENTRIES_MAX.max(config.snapshot_entries * 2),
+        // A restarted leader must be elected anew: what it had applied may not have been flushed.
+        enable_leader_restore: Some(false),
+        enable_pre_vote: Some(true),
+        allow_log_reversion: None,
+        install_snapshot_timeout: millis(Duration::from_secs(600)),
+        ..openraft::Config::default()
+    };
+    wanted.validate().map_err(|error| StartError::Raft(error.to_string()))
+}

@@ -1,0 +1,270 @@
+//! The answering end of peer calls. A caller of another cluster, a stale data directory or one that looks for somebody
+//! else is refused before anything is done (safety rule 4).
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, stream};
+use openraft::raft::TransferLeaderRequest;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use prost::Message;
+use proto::raft as wire;
+use proto::raft::peer_server;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{self, Malformed};
+use super::network::IDENTITY_KEY;
+use super::node::{Forwarded, Node};
+use super::snapshot::SnapshotData;
+use super::state_machine::SnapshotOf;
+use super::types::{AppendRequest, Raft, TypeConfig};
+use crate::mvcc;
+
+/// Answers on their way to one caller; openraft keeps 64 requests of a stream in flight.
+const PIPELINE_ANSWERS_MAX: usize = 64;
+
+/// Answers peers on behalf of one member.
+#[derive(Clone)]
+pub(crate) struct PeerService {
+    pub(crate) node: Arc<Node>,
+}
+
+impl PeerService {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let identity = caller(request).ok_or_else(|| Status::unauthenticated("no peer identity"))?;
+        self.node.admit(&identity).map_err(|reason| {
+            tracing::warn!(peer = format!("{:x}", identity.member_id), reason, "refused a peer");
+            Status::failed_precondition(reason)
+        })
+    }
+
+    fn raft(&self) -> &Raft {
+        self.node.raft()
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Option<wire::PeerIdentity> {
+    let value = request.metadata().get_bin(IDENTITY_KEY)?;
+    wire::PeerIdentity::decode(value.to_bytes().ok()?).ok()
+}
+
+fn malformed(error: Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerService {
+    async fn cluster_info(
+        &self,
+        request: Request<wire::ClusterInfoRequest>,
+    ) -> Result<Response<wire::ClusterInfoResponse>, Status> {
+        let caller = caller(&request);
+        let identity = self.node.identity();
+        let initialized = self.raft().is_initialized().await.map_err(stopped)?;
+        Ok(Response::new(wire::ClusterInfoResponse {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            incarnation: identity.incarnation,
+            initialized,
+            recognises_you: caller
+                .and_then(|caller| self.node.recognises(caller.member_id, caller.incarnation))
+                .unwrap_or(false),
+            name: self.node.name().to_owned(),
+            client_urls: self.node.client_urls().to_vec(),
+        }))
+    }
+
+    async fn append(
+        &self,
+        request: Request<wire::AppendRequest>,
+    ) -> Result<Response<wire::AppendResponse>, Status> {
+        self.admit(&request)?;
+        let request = convert::append_request(request.into_inner()).map_err(malformed)?;
+        let vote = request.vote;
+        let response = self.raft().append_entries(request).await.map_err(stopped)?;
+        self.node.heard_from_leader(&vote, &response);
+        Ok(Response::new(convert::append_response_to_wire(&response)))
+    }
+
+    type StreamAppendStream = Answers<wire::AppendResponse>;
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        self.admit(&request)?;
+        let node = Arc::clone(&self.node);
+        let requests = stream::unfold((request.into_inner(), node), |(mut messages, node)| async move {
+            let message = messages.message().await.ok()??;
+            let request: AppendRequest = convert::append_request(message).ok()?;
+            node.note_append(&request.vote);
+            Some((request, (messages, node)))
+        });
+        let raft = self.raft().clone();
+        // openraft spawns here, and its runtime draws a task's seed from the task that spawns it.
+        let seed = self.node.env().random_u64();
+        let (sender, answers) = mpsc::channel(PIPELINE_ANSWERS_MAX);
+        // It ends with the caller's stream or with raft.
+        let forward = async move {
+            let mut results = pin!(raft.stream_append(requests));
+            while let Some(result) = results.next().await {
+                let answer = result.map(append_answer).map_err(stopped);
+                if sender.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        };
+        self.node.tasks().spawn(DeterministicRng::<openraft_rt_tokio::TokioRuntime>::scope(seed, forward));
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
+        self.admit(&request)?;
+        let request = request.into_inner();
+        let is_pre_vote = request.pre_vote;
+        let asked = convert::vote_request(request).map_err(malformed)?;
+        let answer =
+            if is_pre_vote { self.raft().pre_vote(asked).await } else { self.raft().vote(asked).await };
+        Ok(Response::new(convert::vote_response_to_wire(&answer.map_err(stopped)?)))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<wire::TransferRequest>,
+    ) -> Result<Response<wire::TransferResponse>, Status> {
+        use wire::transfer_response::Result as Outcome;
+        self.admit(&request)?;
+        let request = request.into_inner();
+        let from = convert::vote(request.from_leader.ok_or_else(|| malformed(Malformed("transfer vote")))?);
+        let request =
+            TransferLeaderRequest::<TypeConfig>::new(from, request.to, request.last.map(convert::log_id));
+        let answer = self.raft().handle_transfer_leader(request).await.map_err(stopped)?;
+        let result = match answer {
+            Ok(()) => Outcome::Accepted(wire::Blank {}),
+            Err(openraft::raft::TransferLeaderError::VoteChanged { actual, .. }) => {
+                Outcome::VoteChanged(convert::vote_to_wire(&actual))
+            }
+            Err(openraft::raft::TransferLeaderError::LogNotFlushed { actual, .. }) => {
+                Outcome::LogNotFlushed(actual.map(convert::log_id_to_wire).unwrap_or_default())
+            }
+        };
+        Ok(Response::new(wire::TransferResponse { result: Some(result) }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotResponse>, Status> {
+        self.admit(&request)?;
+        let (vote, snapshot) = self.receive(request.into_inner()).await?;
+        let response = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(wire::SnapshotResponse { vote: Some(convert::vote_to_wire(&response.vote)) }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<wire::ProposeRequest>,
+    ) -> Result<Response<wire::ProposeResponse>, Status> {
+        use wire::propose_response::Outcome;
+        self.admit(&request)?;
+        let request = request.into_inner();
+        let proposal = convert::proposal(request.proposal.ok_or_else(|| malformed(Malformed("proposal")))?);
+        let (outcome, log_id) = match self.node.propose_as_leader(proposal, request.term).await {
+            Forwarded::Committed(log_id, _) => (Outcome::Committed, Some(convert::log_id_to_wire(log_id))),
+            Forwarded::NotLeader => (Outcome::NotLeader, None),
+            Forwarded::Unknown => (Outcome::Unknown, None),
+        };
+        Ok(Response::new(wire::ProposeResponse { outcome: outcome.into(), log_id }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexResponse>, Status> {
+        self.admit(&request)?;
+        let log_id = self.node.confirm_leadership().await.map(convert::log_id_to_wire);
+        Ok(Response::new(wire::ReadIndexResponse { log_id }))
+    }
+
+    async fn keep_alive(
+        &self,
+        request: Request<wire::KeepAliveRequest>,
+    ) -> Result<Response<wire::KeepAliveResponse>, Status> {
+        self.admit(&request)?;
+        let lease = mvcc::LeaseId(request.into_inner().lease);
+        Ok(Response::new(self.node.leases().keep_alive_as_leader(&self.node, lease).await))
+    }
+
+    async fn lease_time(
+        &self,
+        request: Request<wire::LeaseTimeRequest>,
+    ) -> Result<Response<wire::LeaseTimeResponse>, Status> {
+        self.admit(&request)?;
+        let lease = mvcc::LeaseId(request.into_inner().lease);
+        Ok(Response::new(self.node.leases().time_to_live_as_leader(&self.node, lease).await))
+    }
+}
+
+fn append_answer(result: openraft::raft::StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+    use openraft::raft::StreamAppendError;
+    use wire::append_response::Result as Outcome;
+    let result = match result {
+        Ok(stored) => Outcome::Partial(wire::WalPosition { id: stored.map(convert::log_id_to_wire) }),
+        Err(StreamAppendError::Conflict(_)) => Outcome::Conflict(wire::Blank {}),
+        Err(StreamAppendError::HigherVote(higher)) => Outcome::HigherVote(convert::vote_to_wire(&higher)),
+    };
+    wire::AppendResponse { result: Some(result) }
+}
+
+impl PeerService {
+    /// Writes a snapshot to a staged engine; nothing is installed unless it arrived whole.
+    async fn receive(
+        &self,
+        mut parts: Streaming<wire::SnapshotPart>,
+    ) -> Result<(super::types::Vote, SnapshotOf), Status> {
+        use wire::snapshot_part::Part;
+        let incomplete = || Status::data_loss("the snapshot is not whole");
+        let Some(Part::Head(head)) = parts.message().await?.and_then(|part| part.part) else {
+            return Err(incomplete());
+        };
+        let vote = convert::vote(head.vote.ok_or_else(incomplete)?);
+        let meta = convert::snapshot_meta(head.meta.ok_or_else(incomplete)?).map_err(malformed)?;
+        // openraft takes a snapshot beyond its leader's term for corruption and panics.
+        if meta.last_log_id.is_some_and(|last| last.committed_leader_id().term > vote.leader_id.term) {
+            return Err(Status::failed_precondition("the snapshot is newer than its sender's term"));
+        }
+        let failed = |error: crate::engine::EngineError| {
+            Status::internal(format!("cannot store the snapshot: {}", crate::env::error_chain(&error)))
+        };
+        let staged = self.node.env().engines.stage().map_err(failed)?;
+        let mut hasher = crc32fast::Hasher::new();
+        let mut count = 0_u64;
+        loop {
+            match parts.message().await?.and_then(|part| part.part) {
+                Some(Part::Chunk(chunk)) => {
+                    hasher.update(&chunk);
+                    count += 1;
+                    mvcc::snapshot::import(&*staged, chunk).map_err(failed)?;
+                }
+                Some(Part::Tail(tail)) if tail.chunks == count && tail.crc32 == hasher.clone().finalize() => {
+                    break;
+                }
+                Some(Part::Tail(_) | Part::Head(_)) | None => return Err(incomplete()),
+            }
+        }
+        let engine = Arc::clone(&staged);
+        self.node.env().blocking(move || engine.flush()).await.map_err(failed)?;
+        Ok((vote, SnapshotOf { meta, snapshot: SnapshotData::Staged(staged) }))
+    }
+}

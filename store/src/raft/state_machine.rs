@@ -1,0 +1,362 @@
+//! Applies committed entries to the MVCC core, in batches, and answers whoever waits for them.
+//!
+//! Data, applied id and membership travel in one engine batch (safety rule 5), so after a crash the state is that of
+//! some applied id, and the log above it is applied again.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use prost::Message;
+use proto::raft as wire;
+use tokio::sync::watch;
+
+use super::convert;
+use super::snapshot::{self, SnapshotBuilder, SnapshotData};
+use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::engine::{Engine, EngineError};
+use crate::env::Env;
+use crate::lease::PendingGrant;
+use crate::mvcc::{self, Applied, Collection, Command, GrantedLease, LeaseId, Store};
+use crate::watch::StoreAccess;
+use crate::wire::decode_command;
+
+pub(crate) type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// Names of our records beside the data.
+const APPLIED_RECORD: &str = "applied";
+const MEMBERSHIP_RECORD: &str = "membership";
+/// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
+const APPLY_BATCH_MAX: usize = 1024;
+/// Rows looked at per step of a collection, for the same reason.
+const COLLECT_ROWS_MAX: usize = 1000;
+
+/// What happens beside the store when entries are applied: watches, lease clocks, waiting clients.
+pub(crate) trait Observer: Send + Sync + 'static {
+    /// A command was applied; called in log order, before its client is answered, under no lock.
+    fn applied(&self, entry: AppliedEntry);
+    /// The whole state was replaced by a snapshot.
+    fn replaced(&self, store: &Store);
+}
+
+/// One applied command.
+pub(crate) struct AppliedEntry {
+    pub(crate) origin: u64,
+    pub(crate) request_id: u64,
+    pub(crate) applied: Applied,
+    pub(crate) leases: LeaseChange,
+}
+
+/// What a command did to the set of leases.
+pub(crate) enum LeaseChange {
+    None,
+    Granted(PendingGrant),
+    Ended(Vec<LeaseId>),
+}
+
+impl LeaseChange {
+    fn of(command: &Command, applied: &Applied, store: &Store) -> Self {
+        if applied.answer.is_err() {
+            return Self::None;
+        }
+        match command {
+            Command::LeaseGrant { id, ttl_seconds } => {
+                let grant = store.lease(*id).map_or(0, |lease| lease.grant);
+                let ttl = Duration::from_secs(u64::try_from(*ttl_seconds).unwrap_or(0));
+                Self::Granted(PendingGrant { lease: GrantedLease { id: *id, grant }, ttl })
+            }
+            Command::LeaseRevoke { id } => Self::Ended(vec![*id]),
+            Command::LeaseExpire { leases } => Self::Ended(leases.iter().map(|lease| lease.id).collect()),
+            Command::Txn(_) | Command::Compact { .. } | Command::LeaseCheckpoint { .. } => Self::None,
+        }
+    }
+}
+
+/// The state of one member, shared by raft, readers and snapshots.
+pub(crate) struct Machine {
+    env: Env,
+    store: RwLock<Store>,
+    replication: Mutex<Replication>,
+    observer: Arc<dyn Observer>,
+    applied_index: watch::Sender<Option<u64>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Replication {
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    /// Up to where the engine has been flushed; what a restart finds at least.
+    durable: Option<SnapshotMeta>,
+}
+
+impl Machine {
+    /// Opens the state in the current engine.
+    ///
+    /// # Errors
+    /// When the engine fails or holds damaged records.
+    pub(crate) fn open(env: &Env, observer: Arc<dyn Observer>) -> Result<Self, EngineError> {
+        let store = Store::open(env.engines.open()?)?;
+        let replication = read_replication(&store)?;
+        let (applied_index, _) = watch::channel(replication.applied.map(|id| id.index()));
+        let machine = Self {
+            env: env.clone(),
+            store: RwLock::new(store),
+            replication: Mutex::new(replication),
+            observer,
+            applied_index,
+        };
+        machine.observer.replaced(&machine.store());
+        Ok(machine)
+    }
+
+    /// Returns the store for reading.
+    pub(crate) fn store(&self) -> RwLockReadGuard<'_, Store> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_mut(&self) -> RwLockWriteGuard<'_, Store> {
+        self.store.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replication(&self) -> MutexGuard<'_, Replication> {
+        self.replication.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the position of the last applied entry.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.replication().applied
+    }
+
+    /// Returns a receiver of the last applied index.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
+        self.applied_index.subscribe()
+    }
+
+    /// Returns whether this member holds any state.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.replication().applied.is_none()
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Returns what a snapshot of the present state is named. Hold the store's lock for it to stay true.
+    pub(crate) fn snapshot_meta(&self) -> SnapshotMeta {
+        let replication = self.replication();
+        SnapshotMeta { last_log_id: replication.applied, last_membership: replication.membership.clone() }
+    }
+
+    pub(crate) fn set_durable(&self, meta: SnapshotMeta) {
+        self.replication().durable = Some(meta);
+    }
+
+    /// Removes some rows that nobody can read any more.
+    pub(crate) fn collect(&self) -> Collection {
+        let mut store = self.store_mut();
+        let collected = store.collect(COLLECT_ROWS_MAX).and_then(|collection| {
+            store.commit()?;
+            Ok(collection)
+        });
+        drop(store);
+        collected.unwrap_or_else(|error| {
+            machine_failed(self, &error);
+            Collection::Finished
+        })
+    }
+
+    fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> Result<(), EngineError> {
+        let mut outcome = Outcome::default();
+        {
+            let mut store = self.store_mut();
+            let mut replication = self.replication().clone();
+            for (entry, responder) in batch {
+                outcome.add(&mut store, &mut replication, entry, responder)?;
+            }
+            outcome.put_records(&mut store, &replication);
+            store.commit()?;
+            *self.replication() = replication;
+        }
+        self.announce(outcome);
+        Ok(())
+    }
+
+    /// Tells everyone about applied entries, in log order.
+    fn announce(&self, outcome: Outcome) {
+        for entry in outcome.entries {
+            self.observer.applied(entry);
+        }
+        self.applied_index.send_replace(self.applied().map(|id| id.index()));
+        for (responder, reply) in outcome.replies {
+            responder.send(reply);
+        }
+    }
+
+    /// Replaces the whole state by that of a staged engine.
+    fn adopt(&self, staged: Arc<dyn Engine>, meta: &SnapshotMeta) -> Result<(), EngineError> {
+        // Opening checks every row against the digest that was agreed in the log (safety rule 8).
+        let store = Store::open(staged)?;
+        let mut replication = read_replication(&store)?;
+        if replication.applied != meta.last_log_id {
+            return Err(corrupt("a snapshot holds another position than its name says"));
+        }
+        self.env.engines.promote()?;
+        replication.durable = Some(meta.clone());
+        let mut current = self.store_mut();
+        *current = store;
+        *self.replication() = replication;
+        self.observer.replaced(&current);
+        drop(current);
+        self.applied_index.send_replace(self.applied().map(|id| id.index()));
+        Ok(())
+    }
+}
+
+impl StoreAccess for Machine {
+    fn with_store(&self, read: &mut dyn FnMut(&Store)) {
+        read(&self.store());
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    entries: Vec<AppliedEntry>,
+    replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
+    membership_changed: bool,
+}
+
+impl Outcome {
+    fn add(
+        &mut self,
+        store: &mut Store,
+        replication: &mut Replication,
+        entry: Entry,
+        responder: Option<ApplyResponder<TypeConfig>>,
+    ) -> Result<(), EngineError> {
+        let log_id = entry.log_id();
+        assert!(
+            replication.applied.is_none_or(|applied| applied.index() + 1 == log_id.index()),
+            "entries are applied in order and once"
+        );
+        let mut reply = Reply::default();
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Normal(proposal) => {
+                let command =
+                    decode_command(proposal.command).map_err(|error| corrupt(&error.to_string()))?;
+                let applied = store.apply(&command)?;
+                reply.answer = Some(applied.answer.clone());
+                let leases = LeaseChange::of(&command, &applied, store);
+                let (origin, request_id) = (proposal.origin, proposal.request_id);
+                self.entries.push(AppliedEntry { origin, request_id, applied, leases });
+            }
+            EntryPayload::Membership(membership) => {
+                replication.membership = StoredMembership::new(Some(log_id), membership);
+                self.membership_changed = true;
+            }
+        }
+        replication.applied = Some(log_id);
+        self.replies.extend(responder.map(|responder| (responder, reply)));
+        Ok(())
+    }
+
+    fn put_records(&self, store: &mut Store, replication: &Replication) {
+        let applied = wire::WalPosition { id: replication.applied.map(convert::log_id_to_wire) };
+        store.put_replication_record(APPLIED_RECORD, applied.encode_to_vec());
+        if self.membership_changed {
+            let stored = convert::stored_membership_to_wire(&replication.membership);
+            store.put_replication_record(MEMBERSHIP_RECORD, stored.encode_to_vec());
+        }
+    }
+}
+
+fn read_replication(store: &Store) -> Result<Replication, EngineError> {
+    let applied = match store.replication_record(APPLIED_RECORD)? {
+        Some(bytes) => wire::WalPosition::decode(bytes).map_err(|error| corrupt(&error.to_string()))?.id,
+        None => None,
+    };
+    let membership = match store.replication_record(MEMBERSHIP_RECORD)? {
+        Some(bytes) => {
+            let stored =
+                wire::StoredMembership::decode(bytes).map_err(|error| corrupt(&error.to_string()))?;
+            convert::stored_membership(stored).map_err(|error| corrupt(&error.to_string()))?
+        }
+        None => StoredMembership::default(),
+    };
+    let applied = applied.map(convert::log_id);
+    // Everything that a start finds is durable.
+    let durable =
+        applied.map(|id| SnapshotMeta { last_log_id: Some(id), last_membership: membership.clone() });
+    Ok(Replication { applied, membership, durable })
+}
+
+fn corrupt(reason: &str) -> EngineError {
+    EngineError::Corrupt { key: "replication".to_owned(), reason: reason.to_owned() }
+}
+
+/// Ends the member: applied state must not be guessed.
+pub(crate) fn machine_failed(machine: &Machine, error: &EngineError) -> io::Error {
+    machine.env.fatal(&format!("cannot apply: {}", crate::env::error_chain(error)));
+    io::Error::other(error.to_string())
+}
+
+/// The handle that openraft owns.
+pub(crate) struct StateMachine {
+    pub(crate) machine: Arc<Machine>,
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let replication = self.machine.replication();
+        Ok((replication.applied, replication.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
+        while let Some(batch) = batches.next().await {
+            let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
+            self.machine.apply_batch(batch).map_err(|error| machine_failed(&self.machine, &error))?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        let _store = self.machine.store();
+        SnapshotBuilder { machine: Arc::clone(&self.machine), meta: self.machine.snapshot_meta() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
+        let staged = match data {
+            SnapshotData::Staged(engine) => engine,
+            SnapshotData::Local(source) => copy(&self.machine, &source).await?,
+        };
+        self.machine.adopt(staged, meta).map_err(|error| machine_failed(&self.machine, &error))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
+        let durable = self.machine.replication().durable.clone();
+        Ok(durable.map(|meta| SnapshotOf { meta, snapshot: SnapshotData::Local(Arc::clone(&self.machine)) }))
+    }
+}
+
+/// Copies the state of another machine in this process into a staged engine.
+async fn copy(machine: &Machine, source: &Arc<Machine>) -> io::Result<Arc<dyn Engine>> {
+    let staged = machine.env.engines.stage().map_err(io::Error::other)?;
+    let mut export = snapshot::export(source).await?;
+    while let Some(chunk) = export.chunks.recv().await {
+        let chunk = chunk.map_err(io::Error::other)?;
+        mvcc::snapshot::import(&*staged, chunk).map_err(io::Error::other)?;
+    }
+    staged.flush().map_err(io::Error::other)?;
+    Ok(staged)
+}

@@ -1,0 +1,352 @@
+//! Three members with their clients, and what is done to them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use store::config::Timing;
+use store::env::engines::SimEngines;
+use store::env::{Env, EnvParts, Place};
+use store::kv::{Consistency, Kv, KvError};
+use store::mvcc::{KeyRange, Op, Put, Range, Revision, Txn};
+use store::wal::WalConfig;
+use store::wal::disk_sim::SimDisk;
+use store::{Member, MemberConfig};
+use tokio_util::sync::CancellationToken;
+
+use super::checker::Final;
+use super::history::{Action, End, History, Shared};
+use super::network::SimNet;
+
+const NAMES: [&str; 3] = ["m0", "m1", "m2"];
+const CLIENTS_PER_MEMBER: u64 = 3;
+const KEYS: u8 = 5;
+/// How long faults go on, in simulated time.
+const FAULT_TIME: Duration = Duration::from_secs(25);
+/// How soon everything must work again after the last fault: restarts, an election, a snapshot.
+const HEAL_TIME: Duration = Duration::from_secs(20);
+/// Pause of a client between operations.
+const THINK_TIME_MS: u64 = 30;
+
+/// What a run left behind.
+pub struct Outcome {
+    pub history: History,
+    pub finals: Vec<Final>,
+    pub trace: u64,
+    pub faults: Faults,
+}
+
+/// Faults that really happened.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub struct Faults {
+    pub crashes: u32,
+    pub partitions: u32,
+    pub fatals: u32,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} crashes, {} partitions", self.crashes, self.partitions)
+    }
+}
+
+/// What outlives a member's process.
+#[derive(Clone)]
+struct Machine {
+    number: usize,
+    seed: u64,
+    disk: SimDisk,
+    engines: SimEngines,
+    starts: Arc<Mutex<u64>>,
+    history: Shared,
+    finals: Arc<Mutex<Vec<Final>>>,
+    phase: Arc<Mutex<Phase>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Faults,
+    /// Clients stop; members report what they hold.
+    Finish,
+}
+
+/// Runs the cluster under faults from `seed`.
+pub fn run(seed: u64) -> Outcome {
+    let history = Shared::default();
+    let finals = Arc::new(Mutex::new(Vec::new()));
+    let phase = Arc::new(Mutex::new(Phase::Faults));
+    let machines: Vec<Machine> = (0..NAMES.len())
+        .map(|number| Machine {
+            number,
+            seed: seed.wrapping_mul(1000) + u64::try_from(number).unwrap(),
+            disk: SimDisk::new(seed.wrapping_mul(77) + u64::try_from(number).unwrap()),
+            engines: SimEngines::default(),
+            starts: Arc::default(),
+            history: Arc::clone(&history),
+            finals: Arc::clone(&finals),
+            phase: Arc::clone(&phase),
+        })
+        .collect();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(seed)
+        .enable_random_order()
+        .simulation_duration(Duration::from_secs(600))
+        .tick_duration(Duration::from_millis(1))
+        .min_message_latency(Duration::from_micros(200))
+        .max_message_latency(Duration::from_millis(5))
+        .tcp_capacity(4096)
+        .build();
+    for machine in &machines {
+        let machine = machine.clone();
+        sim.host(NAMES[machine.number], move || run_member(machine.clone()));
+    }
+    let faults = Nemesis::new(seed).run(&mut sim, &machines);
+    *phase.lock().unwrap() = Phase::Finish;
+    let deadline = sim.elapsed() + HEAL_TIME;
+    while finals.lock().unwrap().len() < NAMES.len() && sim.elapsed() < deadline {
+        sim.step().expect("a simulated host has failed");
+    }
+    drop(sim);
+    let history = history.lock().unwrap().clone();
+    let mut finals = finals.lock().unwrap().clone();
+    finals.sort_by(|left, right| left.member.cmp(&right.member));
+    let mut hasher = DefaultHasher::new();
+    history.operations.hash(&mut hasher);
+    finals.hash(&mut hasher);
+    faults.hash(&mut hasher);
+    for machine in &machines {
+        machine.disk.operations().hash(&mut hasher);
+    }
+    Outcome { history, finals, trace: hasher.finish(), faults }
+}
+
+async fn run_member(machine: Machine) -> turmoil::Result {
+    let start = {
+        let mut starts = machine.starts.lock().unwrap();
+        *starts += 1;
+        *starts
+    };
+    let stop = CancellationToken::new();
+    let died = stop.clone();
+    let env = Env::new(EnvParts {
+        place: Place::Simulation,
+        disk: Arc::new(machine.disk.clone()),
+        engines: Arc::new(machine.engines.clone()),
+        net: Arc::new(SimNet),
+        fatal: Arc::new(move |message| {
+            panic!("a member ended: {message} (stopped before: {})", died.is_cancelled())
+        }),
+        seed: machine.seed.wrapping_mul(10_007) + start,
+    });
+    let member = Member::start_in(env, member_config(machine.number), stop).await?;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS_PER_MEMBER {
+        let id = u64::try_from(machine.number).unwrap() * 100 + client;
+        let rng = SmallRng::seed_from_u64(machine.seed.wrapping_mul(31) + start * 1009 + id);
+        clients.spawn(run_client(id, rng, Arc::clone(&member), machine.clone()));
+    }
+    while clients.join_next().await.is_some() {}
+    let last = report(NAMES[machine.number], &*member).await;
+    machine.finals.lock().unwrap().push(last);
+    // Goes on serving, for the others' reports.
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+fn member_config(number: usize) -> MemberConfig {
+    let id = |number: usize| u64::try_from(number).unwrap() + 1;
+    let initial: BTreeMap<u64, (String, Vec<String>)> = (0..NAMES.len())
+        .map(|number| {
+            let name = NAMES[number];
+            (id(number), (name.to_owned(), vec![format!("http://{name}:2380")]))
+        })
+        .collect();
+    MemberConfig {
+        cluster_id: 0xc1,
+        member_id: id(number),
+        incarnation: id(number) * 1111,
+        name: NAMES[number].to_owned(),
+        listen_peer: "0.0.0.0:2380".to_owned(),
+        client_urls: Vec::new(),
+        initial,
+        timing: Timing::default(),
+        wal: WalConfig {
+            segment_bytes: 256 * 1024,
+            batch_bytes_max: 64 * 1024,
+            spares_max: 1,
+            cache_bytes_max: 64 * 1024,
+        },
+        // Small enough that members that were away get snapshots.
+        snapshot_entries: 200,
+        entries_kept: Some(50),
+    }
+}
+
+async fn run_client(id: u64, mut rng: SmallRng, member: Arc<Member>, machine: Machine) {
+    loop {
+        let pause = Duration::from_millis(rng.random_range(0..THINK_TIME_MS));
+        tokio::time::sleep(pause).await;
+        if *machine.phase.lock().unwrap() == Phase::Finish {
+            return;
+        }
+        let key = rng.random_range(0..KEYS);
+        let action = if rng.random_bool(0.5) {
+            Action::Put { key, value: rng.random_range(1..u64::MAX) }
+        } else {
+            Action::Get { key }
+        };
+        let operation = machine.history.lock().unwrap().invoke(id, action.clone());
+        let end = execute(&*member, &action).await;
+        machine.history.lock().unwrap().complete(operation, end);
+    }
+}
+
+async fn execute(member: &Member, action: &Action) -> End {
+    match action {
+        Action::Put { key, value } => {
+            let put = Put {
+                key: Bytes::copy_from_slice(&[*key]),
+                value: Bytes::copy_from_slice(&value.to_be_bytes()),
+                ..Put::default()
+            };
+            let txn = Txn { success: vec![Op::Put(put)], ..Txn::default() };
+            match member.txn(txn).await {
+                Ok(result) => End::Put { revision: result.revision.0 },
+                Err(KvError::OutcomeUnknown) => End::Unknown,
+                Err(_) => End::Failed,
+            }
+        }
+        Action::Get { key } => {
+            let range = Range::new(KeyRange::single(vec![*key]));
+            match member.range(range, Consistency::Linearizable).await {
+                Ok(result) => {
+                    let (modified, value) =
+                        result.kvs.first().map_or((0, 0), |kv| (kv.mod_revision.0, value_of(&kv.value)));
+                    End::Get { revision: result.revision.0, modified, value }
+                }
+                Err(_) => End::Failed,
+            }
+        }
+    }
+}
+
+fn value_of(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("clients write eight bytes"))
+}
+
+/// Reads everything that a member ever held, once it is up to date.
+async fn report(name: &str, member: &Member) -> Final {
+    let revision = loop {
+        match member.read_index().await {
+            Ok(revision) => break revision,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let mut writes = BTreeMap::new();
+    for at in 2..=revision.0 {
+        let mut range = Range::new(KeyRange::prefix(Bytes::new()));
+        range.range = KeyRange { start: Bytes::from_static(&[0]), end: store::mvcc::RangeEnd::Unbounded };
+        range.revision = Some(Revision(at));
+        range.min_mod_revision = at;
+        let result = member.range(range, Consistency::Serializable).await.expect("history is not compacted");
+        for kv in result.kvs {
+            writes.insert(kv.mod_revision.0, (kv.key[0], value_of(&kv.value)));
+        }
+    }
+    Final { member: name.to_owned(), revision: revision.0, writes }
+}
+
+/// Crashes and partitions, from the seed.
+struct Nemesis {
+    rng: SmallRng,
+    faults: Faults,
+    /// When a crashed member comes back.
+    returns: BTreeMap<usize, Duration>,
+    heals: Option<Duration>,
+    next: Duration,
+}
+
+impl Nemesis {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: SmallRng::seed_from_u64(seed ^ 0x6e65_6d65_7369_7300),
+            faults: Faults::default(),
+            returns: BTreeMap::new(),
+            heals: None,
+            // The cluster forms in peace.
+            next: Duration::from_secs(3),
+        }
+    }
+
+    fn run(mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine]) -> Faults {
+        while sim.elapsed() < FAULT_TIME {
+            sim.step().expect("a simulated host has failed");
+            let now = sim.elapsed();
+            self.restore(sim, now);
+            if now >= self.next {
+                self.strike(sim, machines, now);
+                self.next = now + Duration::from_millis(self.rng.random_range(300..2500));
+            }
+        }
+        self.restore(sim, Duration::MAX);
+        self.faults
+    }
+
+    fn restore(&mut self, sim: &mut turmoil::Sim<'_>, now: Duration) {
+        let back: Vec<usize> =
+            self.returns.iter().filter(|(_, at)| **at <= now).map(|(number, _)| *number).collect();
+        for number in back {
+            self.returns.remove(&number);
+            sim.bounce(NAMES[number]);
+        }
+        if self.heals.is_some_and(|at| at <= now) {
+            self.heals = None;
+            for (left, right) in [(0, 1), (0, 2), (1, 2)] {
+                sim.repair(NAMES[left], NAMES[right]);
+            }
+        }
+    }
+
+    fn strike(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], now: Duration) {
+        match self.rng.random_range(0..10) {
+            0..5 => {
+                let number = self.rng.random_range(0..NAMES.len());
+                self.crash(sim, &machines[number], now);
+            }
+            5 => machines.iter().for_each(|machine| self.crash(sim, machine, now)),
+            6..9 => {
+                let lonely = self.rng.random_range(0..NAMES.len());
+                for other in (0..NAMES.len()).filter(|other| *other != lonely) {
+                    sim.partition(NAMES[lonely], NAMES[other]);
+                }
+                self.partitioned(now);
+            }
+            _ => {
+                let (left, right) = [(0, 1), (0, 2), (1, 2)][self.rng.random_range(0..3)];
+                sim.partition_oneway(NAMES[left], NAMES[right]);
+                self.partitioned(now);
+            }
+        }
+    }
+
+    fn partitioned(&mut self, now: Duration) {
+        self.faults.partitions += 1;
+        self.heals = Some(now + Duration::from_millis(self.rng.random_range(200..4000)));
+    }
+
+    fn crash(&mut self, sim: &mut turmoil::Sim<'_>, machine: &Machine, now: Duration) {
+        if self.returns.contains_key(&machine.number) {
+            return;
+        }
+        sim.crash(NAMES[machine.number]);
+        machine.disk.crash();
+        machine.engines.crash();
+        self.faults.crashes += 1;
+        self.returns.insert(machine.number, now + Duration::from_millis(self.rng.random_range(10..5000)));
+    }
+}
