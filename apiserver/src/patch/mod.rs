@@ -56,7 +56,15 @@ pub fn apply(
     object: &Object,
     patch: &[u8],
 ) -> Result<Object, PatchError> {
-    apply_to_schema(Schemas::builtin(), kind.group, kind.version, kind.kind, patch_type, object, patch)
+    let patched =
+        apply_to_schema(Schemas::builtin(), kind.group, kind.version, kind.kind, patch_type, object, patch)?;
+    for field in ["apiVersion", "kind"] {
+        let (old, new) = (object.get(field), patched.get(field));
+        if old.is_some() && new.is_some() && old != new {
+            return Err(PatchError::NotApplicable(format!("{field} may not be changed by a patch")));
+        }
+    }
+    Ok(patched)
 }
 
 /// Like [`apply`], for bodies of another kind than the resource (`Scale`).

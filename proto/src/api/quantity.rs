@@ -206,6 +206,9 @@ enum Scale {
 }
 
 fn suffix_scale(suffix: &str) -> Result<(Scale, Format), QuantityError> {
+    if !suffix.chars().all(|c| c.is_ascii_digit() || "eEinumkKMGTP+-".contains(c)) {
+        return Err(QuantityError::Format);
+    }
     if let Some(index) = DECIMAL_SUFFIXES.iter().position(|known| *known == suffix) {
         let exponent = i32::try_from(index).unwrap_or(i32::MAX).saturating_mul(3).saturating_sub(9);
         return Ok((Scale::Ten(exponent), Format::DecimalSi));
@@ -321,7 +324,8 @@ mod tests {
         for text in ["", ".", "-", "m", "1.2.3", "1x", "1mi", "1e", "1 ", "1Kii", "--1"] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
-        assert_eq!("1x".parse::<Quantity>(), Err(QuantityError::Suffix));
+        assert_eq!("1mi".parse::<Quantity>(), Err(QuantityError::Suffix));
+        assert_eq!("1x".parse::<Quantity>(), Err(QuantityError::Format));
         assert_eq!("x".parse::<Quantity>(), Err(QuantityError::Format));
     }
 

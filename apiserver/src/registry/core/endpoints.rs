@@ -4,11 +4,13 @@ use proto::api::names;
 use serde_json::Value;
 
 use super::super::table::{AGE, NAME, NONE, age, column, name, some_of};
-use super::super::validation::field::{all_invalid, invalid, required};
+use super::super::validation::address::endpoint_ip;
+use super::super::validation::field::{all_invalid, invalid, not_supported, required};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{at, integer, objects, objects_mut, set_default_text, text};
 use super::super::{Column, Context, FieldError, Object, Part, Strategy};
 
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 /// Addresses shown in a row.
 const SHOWN_MAX: usize = 3;
 
@@ -77,15 +79,31 @@ fn validate_subsets(object: &Object) -> Vec<FieldError> {
         }
         for list in lists {
             for (index, address) in objects(subset, &[list]).enumerate() {
-                let field = format!("{field}.{list}[{index}].ip");
+                let field = format!("{field}.{list}[{index}]");
                 let ip = text(address, &["ip"]);
-                errors.extend(all_invalid(&field, ip, names::ip_address(ip)));
+                errors.extend(endpoint_ip(&format!("{field}.ip"), ip));
+                let host = text(address, &["hostname"]);
+                if !host.is_empty() {
+                    errors.extend(all_invalid(&format!("{field}.hostname"), host, names::dns_label(host)));
+                }
             }
         }
+        let ports = objects(subset, &["ports"]).count();
         for (index, port) in objects(subset, &["ports"]).enumerate() {
+            let name = text(port, &["name"]);
+            let name_field = format!("{field}.ports[{index}].name");
+            if !name.is_empty() {
+                errors.extend(all_invalid(&name_field, name, names::dns_label(name)));
+            } else if ports > 1 {
+                errors.push(required(name_field, ""));
+            }
             let number = integer(port, &["port"]).unwrap_or_default();
             for detail in names::port_number(number) {
                 errors.push(invalid(format!("{field}.ports[{index}].port"), &Value::from(number), &detail));
+            }
+            let protocol = text(port, &["protocol"]);
+            if !PROTOCOLS.contains(&protocol) {
+                errors.push(not_supported(format!("{field}.ports[{index}].protocol"), protocol, &PROTOCOLS));
             }
         }
     }

@@ -105,13 +105,11 @@ impl Strategy for Service {
     }
 }
 
-/// `clusterIP` is the first of `clusterIPs`; each fills the other.
+/// `clusterIPs` begins with `clusterIP`; the other way round the user has to say both.
 fn align_cluster_ips(spec: &mut Object) {
     let first = text(spec, &["clusterIP"]).to_owned();
     if !first.is_empty() {
         set_default(spec, "clusterIPs", json!([first]));
-    } else if let Some(Value::String(first)) = list(spec, &["clusterIPs"]).first().cloned() {
-        spec.insert("clusterIP".to_owned(), Value::from(first));
     }
 }
 

@@ -10,15 +10,16 @@ use super::super::validation::metadata::{self, NameRule, labels};
 use super::super::value::{at, integer, list, objects, text};
 use super::super::{FieldError, Object, Part};
 
-const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const POLICIES: [&str; 2] = ["Cluster", "Local"];
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
 /// Longest session affinity, a day.
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
 
 /// Checks a new service.
 pub(super) fn validate(object: &Object) -> Vec<FieldError> {
-    let mut errors = metadata::validate(object, NameRule::Label1035);
+    let mut errors = metadata::validate(object, NameRule::Label);
     errors.extend(validate_spec(object));
     errors
 }
@@ -185,10 +186,31 @@ fn validate_addresses(object: &Object) -> Vec<FieldError> {
             errors.extend(all_invalid("spec.clusterIPs[0]", first, names::ip_address(first)));
         }
     }
+    if first.is_empty() && !addresses.is_empty() {
+        let detail = "must be empty when `clusterIP` is not specified";
+        errors.push(invalid("spec.clusterIPs", &Value::from(addresses), detail));
+    }
+    let of_family = |v4: bool| {
+        let parsed =
+            addresses.iter().filter_map(Value::as_str).filter_map(|address| address.parse::<IpAddr>().ok());
+        parsed.filter(|ip| ip.is_ipv4() == v4).count()
+    };
+    if of_family(true) > 1 || of_family(false) > 1 {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(invalid("spec.clusterIPs", &Value::from(addresses), detail));
+    }
     for (index, family) in list(object, &["spec", "ipFamilies"]).iter().filter_map(Value::as_str).enumerate()
     {
+        let field = format!("spec.ipFamilies[{index}]");
         if !matches!(family, "IPv4" | "IPv6") {
-            errors.push(not_supported(format!("spec.ipFamilies[{index}]"), family, &["IPv4", "IPv6"]));
+            errors.push(not_supported(field, family, &["IPv4", "IPv6"]));
+        } else if family == "IPv6" && !(first == "None" && at(object, &["spec", "selector"]).is_none()) {
+            if text(object, &["spec", "ipFamilyPolicy"]) == "RequireDualStack" {
+                let detail = "this cluster is not configured for dual-stack services";
+                errors.push(invalid("spec.ipFamilyPolicy", &Value::from("RequireDualStack"), detail));
+            } else {
+                errors.push(invalid(field, &Value::from(family), "not configured on this cluster"));
+            }
         }
     }
     for (index, address) in
@@ -218,6 +240,10 @@ fn validate_traffic(object: &Object) -> Vec<FieldError> {
         errors.push(invalid("spec.externalTrafficPolicy", &Value::from(external), detail));
     } else if !external.is_empty() && !POLICIES.contains(&external) {
         errors.push(not_supported("spec.externalTrafficPolicy", external, &POLICIES));
+    }
+    let distribution = text(object, &["spec", "trafficDistribution"]);
+    if !distribution.is_empty() && !DISTRIBUTIONS.contains(&distribution) {
+        errors.push(not_supported("spec.trafficDistribution", distribution, &DISTRIBUTIONS));
     }
     let internal = text(object, &["spec", "internalTrafficPolicy"]);
     if !internal.is_empty() && !POLICIES.contains(&internal) {

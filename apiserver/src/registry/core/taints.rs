@@ -1,4 +1,4 @@
-//! Checks of a node's taints.
+//! Checks of a node's taints; upstream names their path `metadata.taints`.
 
 use proto::api::names;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(super) fn validate(node: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (index, taint) in objects(node, &["spec", "taints"]).enumerate() {
-        let field = format!("spec.taints[{index}]");
+        let field = format!("metadata.taints[{index}]");
         let (key, value, effect) = (text(taint, &["key"]), text(taint, &["value"]), text(taint, &["effect"]));
         errors.extend(all_invalid(&format!("{field}.key"), key, names::qualified_name(key)));
         errors.extend(all_invalid(&format!("{field}.value"), value, names::label_value(value)));

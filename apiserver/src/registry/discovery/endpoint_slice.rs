@@ -1,10 +1,15 @@
 //! EndpointSlices: a part of a service's addresses.
 
+use std::net::IpAddr;
+
 use proto::api::names;
 use serde_json::{Value, json};
 
 use super::super::table::{AGE, NAME, age, column, name, some_of};
-use super::super::validation::field::{all_invalid, invalid, not_supported, required, too_many, unchanged};
+use super::super::validation::address::endpoint_ip;
+use super::super::validation::field::{
+    all_invalid, duplicate, invalid, not_supported, required, too_many, unchanged,
+};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{integer, list, objects, objects_mut, set_default, set_default_text, text};
 use super::super::{Column, Context, FieldError, Object, Part, Strategy, generation};
@@ -15,7 +20,8 @@ const PORTS_MAX: usize = 20_000;
 const ADDRESSES_MAX: usize = 100;
 /// Items shown in a row.
 const SHOWN_MAX: usize = 3;
-const ADDRESS_TYPES: [&str; 3] = ["IPv4", "IPv6", "FQDN"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 
 /// The strategy of EndpointSlices.
 pub(in crate::registry) struct EndpointSlice;
@@ -103,6 +109,44 @@ fn validate_content(object: &Object) -> Vec<FieldError> {
     }
     for (index, endpoint) in objects(object, &["endpoints"]).enumerate() {
         errors.extend(validate_addresses(&format!("endpoints[{index}].addresses"), endpoint, address_type));
+        let node = text(endpoint, &["nodeName"]);
+        if !node.is_empty() {
+            errors.extend(all_invalid(
+                &format!("endpoints[{index}].nodeName"),
+                node,
+                names::dns_subdomain(node),
+            ));
+        }
+    }
+    errors.extend(validate_ports(object));
+    errors
+}
+
+fn validate_ports(object: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, port) in objects(object, &["ports"]).enumerate() {
+        let field = format!("ports[{index}]");
+        let name = text(port, &["name"]);
+        if !name.is_empty() {
+            errors.extend(all_invalid(&format!("{field}.name"), name, names::dns_label(name)));
+        }
+        if seen.contains(&name) {
+            errors.push(duplicate(format!("{field}.name"), &Value::from(name)));
+        }
+        seen.push(name);
+        let protocol = text(port, &["protocol"]);
+        if !PROTOCOLS.contains(&protocol) {
+            errors.push(not_supported(format!("{field}.protocol"), protocol, &PROTOCOLS));
+        }
+        let application = text(port, &["appProtocol"]);
+        if !application.is_empty() {
+            errors.extend(all_invalid(
+                &format!("{field}.appProtocol"),
+                application,
+                names::qualified_name(application),
+            ));
+        }
     }
     errors
 }
@@ -117,13 +161,14 @@ fn validate_addresses(field: &str, endpoint: &Object, address_type: &str) -> Vec
     }
     let mut errors = Vec::new();
     for (index, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
-        let field = format!("{field}[{index}]");
-        match (address_type, address.parse::<std::net::IpAddr>()) {
-            ("IPv4", Ok(ip)) if !ip.is_ipv4() => {
-                errors.push(invalid(field, &Value::from(address), "must be an IPv4 address"));
-            }
-            ("IPv6", Ok(ip)) if !ip.is_ipv6() => {
-                errors.push(invalid(field, &Value::from(address), "must be an IPv6 address"));
+        let (list_field, field) = (field, format!("{field}[{index}]"));
+        match (address_type, address.parse::<IpAddr>()) {
+            ("IPv4" | "IPv6", Ok(ip)) => {
+                if ip.is_ipv4() != (address_type == "IPv4") {
+                    let detail = format!("must be an {address_type} address");
+                    errors.push(invalid(list_field, &Value::from(address), &detail));
+                }
+                errors.extend(endpoint_ip(&field, address));
             }
             ("IPv4" | "IPv6", Err(_)) => {
                 errors.extend(all_invalid(&field, address, names::ip_address(address)))

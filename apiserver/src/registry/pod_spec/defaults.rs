@@ -1,16 +1,21 @@
 //! Fields that upstream fills in a pod's spec.
 
+use std::collections::BTreeMap;
+
+use proto::api::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::super::Object;
 use super::super::value::{
-    at, ensure, is_true, object_mut, objects_mut, set_default, set_default_text, text,
+    at, ensure, is_true, object, object_mut, objects, objects_mut, set_default, set_default_text, text,
 };
 
 /// Mode of projected files when nothing else is said (0644).
 const FILE_MODE: i64 = 0o644;
 /// Lifetime of projected tokens when nothing else is said.
 const TOKEN_SECONDS: i64 = 3600;
+/// Resources that a pod can have as a whole.
+const POD_RESOURCES: [&str; 2] = ["cpu", "memory"];
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Fills the template of a workload.
@@ -45,10 +50,6 @@ pub(in crate::registry) fn default_spec(spec: &mut Object) {
     for volume in objects_mut(spec, "volumes") {
         default_volume(volume);
     }
-    for constraint in objects_mut(spec, "topologySpreadConstraints") {
-        set_default_text(constraint, "nodeAffinityPolicy", "Honor");
-        set_default_text(constraint, "nodeTaintsPolicy", "Ignore");
-    }
 }
 
 /// Fills requests from limits: of each container, and of the pod as a whole.
@@ -58,9 +59,33 @@ pub(in crate::registry) fn default_pod_resources(spec: &mut Object) {
             requests_from_limits(ensure(container, "resources"));
         }
     }
-    if let Some(resources) = object_mut(spec, "resources") {
+    if object(spec, &["resources"]).is_some() {
+        let sums = container_requests(spec);
+        let resources = ensure(spec, "resources");
+        let limited: Vec<&str> =
+            POD_RESOURCES.iter().copied().filter(|name| at(resources, &["limits", name]).is_some()).collect();
+        for name in limited {
+            if let Some(sum) = sums.get(name) {
+                set_default(ensure(resources, "requests"), name, sum.to_string());
+            }
+        }
         requests_from_limits(resources);
     }
+}
+
+/// Returns what the containers ask for together.
+fn container_requests(spec: &Object) -> BTreeMap<&'static str, Quantity> {
+    let mut sums = BTreeMap::new();
+    for container in objects(spec, &["containers"]) {
+        for name in POD_RESOURCES {
+            let amount = text(container, &["resources", "requests", name]).parse::<Quantity>();
+            if let Ok(amount) = amount {
+                let sum = sums.entry(name).or_insert(Quantity::ZERO);
+                *sum = sum.plus(amount);
+            }
+        }
+    }
+    sums
 }
 
 fn requests_from_limits(resources: &mut Object) {

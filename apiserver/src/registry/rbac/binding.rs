@@ -1,9 +1,10 @@
 //! RoleBindings and ClusterRoleBindings: who has a role.
 
+use proto::api::names;
 use serde_json::Value;
 
 use super::super::table::{AGE, NAME, age, column, name, wide};
-use super::super::validation::field::{invalid, not_supported, required};
+use super::super::validation::field::{all_invalid, invalid, not_supported, required};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{at, ensure, objects, objects_mut, set_default_text, text};
 use super::super::{Column, Context, FieldError, Object, Part, Strategy};
@@ -82,8 +83,8 @@ fn validate_content(object: &Object) -> Vec<FieldError> {
     if reference("apiGroup") != GROUP {
         errors.push(not_supported("roleRef.apiGroup", reference("apiGroup"), &[GROUP]));
     }
-    let kinds: &[&str] =
-        if text(object, &["kind"]) == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let cluster = text(object, &["kind"]) == "ClusterRoleBinding";
+    let kinds: &[&str] = if cluster { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
     if !kinds.contains(&reference("kind")) {
         errors.push(not_supported("roleRef.kind", reference("kind"), kinds));
     }
@@ -96,10 +97,22 @@ fn validate_content(object: &Object) -> Vec<FieldError> {
             errors.push(required(format!("{field}.name"), ""));
         }
         match text(subject, &["kind"]) {
-            "ServiceAccount" if text(subject, &["namespace"]).is_empty() => {
-                errors.push(required(format!("{field}.namespace"), ""));
+            "ServiceAccount" => {
+                let name = text(subject, &["name"]);
+                if !name.is_empty() {
+                    errors.extend(all_invalid(&format!("{field}.name"), name, names::dns_subdomain(name)));
+                }
+                // Inside a namespace the binding's own is meant.
+                if cluster && text(subject, &["namespace"]).is_empty() {
+                    errors.push(required(format!("{field}.namespace"), ""));
+                }
             }
-            "ServiceAccount" | "User" | "Group" => {}
+            "User" | "Group" => {
+                let group = text(subject, &["apiGroup"]);
+                if group != GROUP {
+                    errors.push(not_supported(format!("{field}.apiGroup"), group, &[GROUP]));
+                }
+            }
             other => {
                 errors.push(not_supported(
                     format!("{field}.kind"),

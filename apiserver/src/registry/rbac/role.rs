@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::table::{NAME, column, name};
-use super::super::validation::field::{forbidden, required};
+use super::super::validation::field::{invalid, required};
 use super::super::validation::metadata::{self, NameRule};
 use super::super::value::{list, objects, text};
 use super::super::{Column, Context, FieldError, Object, Part, Strategy};
@@ -48,13 +48,14 @@ fn validate_rules(object: &Object) -> Vec<FieldError> {
         if list(rule, &["verbs"]).is_empty() {
             errors.push(required(format!("{field}.verbs"), "verbs must contain at least one value"));
         }
+        let urls = Value::from(list(rule, &["nonResourceURLs"]));
         if !list(rule, &["nonResourceURLs"]).is_empty() {
             let details = "rules cannot apply to both regular resources and non-resource URLs";
             if namespaced {
                 let detail = "namespaced rules cannot apply to non-resource URLs";
-                errors.push(forbidden(format!("{field}.nonResourceURLs"), detail));
+                errors.push(invalid(format!("{field}.nonResourceURLs"), &urls, detail));
             } else if !list(rule, &["resources"]).is_empty() {
-                errors.push(forbidden(format!("{field}.nonResourceURLs"), details));
+                errors.push(invalid(format!("{field}.nonResourceURLs"), &urls, details));
             }
             continue;
         }

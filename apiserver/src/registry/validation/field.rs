@@ -14,10 +14,9 @@ pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> FieldEr
     error(field, Reason::Invalid, &format!("Invalid value: {}", show(value)), detail)
 }
 
-/// The value is none of the known ones.
+/// The value is none of the known ones, which are shown in the given order.
 pub fn not_supported(field: impl Into<String>, value: &str, known: &[&str]) -> FieldError {
-    let mut known: Vec<String> = known.iter().map(|known| quote(known)).collect();
-    known.sort();
+    let known: Vec<String> = known.iter().map(|known| quote(known)).collect();
     let message = format!("Unsupported value: {}: supported values: {}", quote(value), known.join(", "));
     error(field, Reason::NotSupported, &message, "")
 }

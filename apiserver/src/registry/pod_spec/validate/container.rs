@@ -10,9 +10,9 @@ use super::super::super::validation::field::{
 };
 use super::super::super::value::{at, integer, is_true, objects, text};
 use super::super::super::{FieldError, Object};
-use super::{env, probe, resources};
+use super::{env, probe, resources, security};
 
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: [&str; 2] = ["File", "FallbackToLogsOnError"];
 
@@ -105,6 +105,7 @@ fn validate_one(
     errors.extend(validate_mounts(&format!("{field}.volumeMounts"), container, surroundings));
     errors.extend(probe::validate_all(field, container, surroundings.grace_seconds));
     errors.extend(resources::validate(&format!("{field}.resources"), container));
+    errors.extend(security::validate_container(&format!("{field}.securityContext"), container));
     errors
 }
 

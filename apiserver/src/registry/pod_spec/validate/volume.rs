@@ -70,6 +70,22 @@ fn validate_source(field: &str, volume: &Object) -> Vec<FieldError> {
                 errors.extend(validate_path(&format!("{field}.path"), text(source, &["path"]), false))
             }
             "projected" => errors.extend(validate_projected(&field, source)),
+            "persistentVolumeClaim" if text(source, &["claimName"]).is_empty() => {
+                errors.push(required(format!("{field}.claimName"), ""));
+            }
+            "image" if text(source, &["reference"]).is_empty() => {
+                errors.push(required(format!("{field}.reference"), ""));
+            }
+            "csi" if text(source, &["driver"]).is_empty() => {
+                errors.push(required(format!("{field}.driver"), ""))
+            }
+            "ephemeral" if source.get("volumeClaimTemplate").is_none() => {
+                errors.push(required(format!("{field}.volumeClaimTemplate"), ""));
+            }
+            "emptyDir" if text(source, &["sizeLimit"]).starts_with('-') => {
+                let detail = "SizeLimit field must be a valid resource quantity";
+                errors.push(forbidden(format!("{field}.sizeLimit"), detail));
+            }
             _ => {}
         }
     }
@@ -88,7 +104,11 @@ fn validate_projected(field: &str, projected: &Object) -> Vec<FieldError> {
         .into_iter()
         .collect::<Vec<_>>();
     for (index, source) in objects(projected, &["sources"]).enumerate() {
+        let parent = field;
         let field = format!("{field}.sources[{index}]");
+        if source.values().filter(|value| !value.is_null()).count() > 1 {
+            errors.push(forbidden(&field, "may not specify more than 1 volume type per source"));
+        }
         for name in ["secret", "configMap"] {
             let Some(source) = object(source, &[name]) else { continue };
             if text(source, &["name"]).is_empty() {
@@ -104,7 +124,8 @@ fn validate_projected(field: &str, projected: &Object) -> Vec<FieldError> {
             errors.push(invalid(format!("{field}.expirationSeconds"), &Value::from(seconds), detail));
         }
         if text(token, &["path"]).is_empty() {
-            errors.push(required(format!("{field}.path"), ""));
+            // Upstream leaves the source out of this path.
+            errors.push(required(format!("{parent}.path"), ""));
         } else {
             errors.extend(validate_path(&format!("{field}.path"), text(token, &["path"]), true));
         }
