@@ -4,5 +4,7 @@
 //! invalid: a run that did too little, or whose faults left no witness, proves nothing and says so.
 
 pub mod check;
+pub mod cli;
 pub mod etcd;
 pub mod history;
+pub mod load;
