@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::api::{Client, WatchEvent};
 use crate::cache::Cache;
@@ -151,6 +151,12 @@ impl<K: ApiObject> Feed<K> {
         let kind = &self.kind.resource;
         match error {
             ApiError::Expired(_) => info!(%kind, "revision expired; listing again"),
+            ApiError::Forbidden(_)
+            | ApiError::Unauthorized(_)
+            | ApiError::NotFound(_)
+            | ApiError::Malformed(_) => {
+                warn!(%kind, %error, ?pause, "reflector refused");
+            }
             _ => debug!(%kind, %error, ?pause, "reflector interrupted"),
         }
         pause
