@@ -4,6 +4,7 @@
 
 pub mod cni;
 pub mod containerd;
+pub mod dns;
 pub mod images;
 pub mod network;
 mod nft;

@@ -15,6 +15,7 @@
 //! machine by the default route. Not here: service rules (`proxy`), packet filters between pods (policies do not exist yet).
 
 mod cidr;
+pub mod dataplane;
 mod error;
 pub mod hosts;
 mod ipam;
@@ -22,6 +23,7 @@ mod names;
 mod netns;
 mod plan;
 mod pods;
+mod provider;
 mod ranges;
 mod record;
 mod routes;

@@ -23,6 +23,12 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// Returns ranges that were installed before, by another process for instance.
+    #[must_use]
+    pub fn of(config: RangesConfig) -> Self {
+        Self { config }
+    }
+
     /// Installs the routes and turns on forwarding. Repeats are fine.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
 //! Tests with real links, in namespaces that the tests make.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use client::Cache;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::network::dataplane::{self, DataplaneCaches, DataplaneConfig};
 use crate::network::hosts::{self, HostsConfig};
-use crate::network::testing::{Machine, POD_PORT, ask, eventually};
+use crate::network::testing::{Machine, POD_PORT, ask, ask_udp, eventually};
 use crate::network::{Netns, RoutesConfig, ranges, run_routes, tool};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,4 +129,100 @@ async fn node_namespaces_route_to_each_others_pods_and_go_completely() {
     hosts::remove(&config).await.unwrap();
     assert_eq!(machine.netns.try_run(state).await.unwrap(), before);
     assert!(std::fs::read_dir(machine.path("run")).unwrap().next().is_none());
+}
+
+fn object<K: serde::de::DeserializeOwned>(value: serde_json::Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+/// A service with one pod on each of two nodes.
+fn web_caches(nodes: Cache<Node>, endpoints: [(&str, Ipv4Addr); 2]) -> DataplaneCaches {
+    let endpoints = endpoints.map(
+        |(node, address)| json!({"addresses": [address.to_string()], "nodeName": node, "conditions": {}}),
+    );
+    let slice = object(json!({
+        "metadata": {"namespace": "web", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"port": POD_PORT}], "endpoints": endpoints,
+    }));
+    let service = object(json!({
+        "metadata": {"namespace": "web", "name": "web"},
+        "spec": {"clusterIP": "10.96.0.1", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]},
+    }));
+    DataplaneCaches { services: Cache::of(vec![service]), slices: Cache::of(vec![slice]), nodes }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_spans_node_namespaces_and_the_machine() {
+    let Some(machine) = Machine::new("a_service_spans_node_namespaces_and_the_machine").await else { return };
+    let config = HostsConfig {
+        cluster: machine.cluster,
+        root: machine.netns.clone(),
+        run_dir: machine.path("run"),
+        count: 2,
+    };
+    let before = machine.netns.try_run(state).await.unwrap();
+    let hosts = hosts::create(&config).await.unwrap();
+    let (first, second) = (hosts.nodes[0].clone(), hosts.nodes[1].clone());
+    let a = machine.node("a", &first.netns(), "10.244.0.0/24").await;
+    let b = machine.node("b", &second.netns(), "10.244.1.0/24").await;
+    let (pod_a, pod_b) = (machine.pod(&a, "a").await, machine.pod(&b, "b").await);
+    let nodes = Cache::of(vec![
+        node_object("a", "10.244.0.0/24", &first.address.to_string()),
+        node_object("b", "10.244.1.0/24", &second.address.to_string()),
+    ]);
+    let caches = web_caches(nodes, [("a", pod_a.address), ("b", pod_b.address)]);
+
+    let shutdown = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let plane = |netns: Netns, node: Option<(&str, &str)>| DataplaneConfig {
+        cluster: machine.cluster,
+        netns,
+        dns: node.map(|_| ("10.96.0.10".parse().unwrap(), "cluster.local".to_owned())),
+        node: node.map(|(name, range)| (name.to_owned(), range.parse().unwrap())),
+        pod_range: "10.244.0.0/16".parse().unwrap(),
+        service_range: "10.96.0.0/16".parse().unwrap(),
+    };
+    let root = plane(machine.netns.clone(), None);
+    let planes = [
+        root.clone(),
+        plane(first.netns(), Some(("a", "10.244.0.0/24"))),
+        plane(second.netns(), Some(("b", "10.244.1.0/24"))),
+    ];
+    for plane in planes {
+        tasks.spawn(dataplane::run(plane, caches.clone(), shutdown.clone()));
+    }
+    // From each place both pods answer: by service address, and by node port of either node.
+    let vip = "10.96.0.1".parse().unwrap();
+    let (first_port, second_port) = ((first.address, 30080), (second.address, 30080));
+    let asked = [
+        (&machine.netns, (vip, 80)),
+        (&pod_a.netns, (vip, 80)),
+        (&pod_b.netns, (vip, 80)),
+        (&machine.netns, first_port),
+        (&machine.netns, second_port),
+        (&pod_a.netns, second_port),
+    ];
+    for (from, (address, port)) in asked {
+        for name in ["a", "b"] {
+            let what = format!("{name} answers {from:?} at {address}:{port}");
+            eventually(&what, || async {
+                ask(from, address, port).await.is_ok_and(|answer| answer.0 == name)
+            })
+            .await;
+        }
+    }
+    // Names on a node that also has service rules.
+    let dns = std::net::SocketAddrV4::new("10.96.0.10".parse().unwrap(), 53);
+    let question =
+        b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\x03web\x03svc\x07cluster\x05local\0\0\x01\0\x01".to_vec();
+    let answer = ask_udp(&pod_a.netns, dns, question).await.unwrap();
+    assert!(answer.ends_with(&[10, 96, 0, 1]), "{answer:?}");
+
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap().unwrap();
+    }
+    dataplane::remove(&root).await.unwrap();
+    hosts::remove(&config).await.unwrap();
+    assert_eq!(machine.netns.try_run(state).await.unwrap(), before);
 }
