@@ -1,5 +1,7 @@
 //! Reads: which rows answer a range is decided from the index alone; their values are fetched last.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 
 use super::index::Version;
@@ -79,26 +81,23 @@ impl Store {
         })
     }
 
-    fn sort(&self, range: &Range, picks: &mut [Pick]) -> Result<(), EngineError> {
-        let by = |key: fn(&Version) -> i64| move |pick: &Pick| key(&pick.version);
+    /// Sorts by the wanted field. Keys with equal fields stay in key order, whatever the direction.
+    fn sort(&self, range: &Range, picks: &mut Vec<Pick>) -> Result<(), EngineError> {
+        let descend = range.sort_order == SortOrder::Descend;
         match range.sort_target {
+            SortTarget::Key if descend => picks.reverse(),
             SortTarget::Key => {}
-            SortTarget::Version => picks.sort_by_key(by(|version| version.version)),
-            SortTarget::CreateRevision => picks.sort_by_key(by(|version| version.create.0)),
-            SortTarget::ModRevision => picks.sort_by_key(by(|version| version.row.main.0)),
+            SortTarget::Version => sort_picks(picks, descend, |pick| pick.version.version),
+            SortTarget::CreateRevision => sort_picks(picks, descend, |pick| pick.version.create.0),
+            SortTarget::ModRevision => sort_picks(picks, descend, |pick| pick.version.row.main.0),
             SortTarget::Value => {
                 let mut valued = Vec::with_capacity(picks.len());
-                for pick in picks.iter() {
-                    valued.push((self.read_row(&pick.key, pick.version.row)?.value, pick.clone()));
+                for pick in picks.drain(..) {
+                    valued.push((self.read_row(&pick.key, pick.version.row)?.value, pick));
                 }
-                valued.sort_by(|left, right| left.0.cmp(&right.0));
-                for (slot, (_, pick)) in picks.iter_mut().zip(valued) {
-                    *slot = pick;
-                }
+                sort_picks(&mut valued, descend, |(value, _)| value.clone());
+                picks.extend(valued.into_iter().map(|(_, pick)| pick));
             }
-        }
-        if range.sort_order == SortOrder::Descend {
-            picks.reverse();
         }
         Ok(())
     }
@@ -116,6 +115,14 @@ impl Store {
             entry.before(row).filter(|version| entry.survives(version.row, self.state.compacted))
         });
         previous.map(|version| self.read_row(key, version.row)).transpose()
+    }
+}
+
+fn sort_picks<T, K: Ord>(picks: &mut [T], descend: bool, key: impl Fn(&T) -> K) {
+    if descend {
+        picks.sort_by_key(|pick| Reverse(key(pick)));
+    } else {
+        picks.sort_by_key(key);
     }
 }
 

@@ -288,16 +288,16 @@ fn read(range: &Range, space: &Space, revision: Revision) -> RangeResult {
         .filter(|kv| within(kv.create_revision, range.min_create_revision, range.max_create_revision))
         .cloned()
         .collect();
-    kvs.sort_by(|left, right| match range.sort_target {
-        SortTarget::Key => left.key.cmp(&right.key),
-        SortTarget::Version => left.version.cmp(&right.version),
-        SortTarget::CreateRevision => left.create_revision.cmp(&right.create_revision),
-        SortTarget::ModRevision => left.mod_revision.cmp(&right.mod_revision),
-        SortTarget::Value => left.value.cmp(&right.value),
+    kvs.sort_by(|left, right| {
+        let order = match range.sort_target {
+            SortTarget::Key => left.key.cmp(&right.key),
+            SortTarget::Version => left.version.cmp(&right.version),
+            SortTarget::CreateRevision => left.create_revision.cmp(&right.create_revision),
+            SortTarget::ModRevision => left.mod_revision.cmp(&right.mod_revision),
+            SortTarget::Value => left.value.cmp(&right.value),
+        };
+        if range.sort_order == SortOrder::Descend { order.reverse() } else { order }
     });
-    if range.sort_order == SortOrder::Descend {
-        kvs.reverse();
-    }
     let limit = if range.limit == 0 { usize::MAX } else { usize::try_from(range.limit).unwrap() };
     let more = kvs.len() > limit;
     kvs.truncate(limit);
