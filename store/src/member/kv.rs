@@ -10,7 +10,7 @@ use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, Wa
 use crate::lease::granted_ttl_seconds;
 use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::raft::node::ProposeError;
-use crate::watch::StoreAccess;
+use crate::raft::state_machine::Machine;
 use crate::wire::encode_command;
 
 /// Largest request (etcd's default), measured as it goes into the log.
@@ -71,7 +71,7 @@ impl Kv for Member {
     }
 
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, KvError> {
-        self.hub.watch(query, Arc::clone(self.node.machine()) as Arc<dyn StoreAccess>)
+        self.hub.watch(query, Arc::<Machine>::clone(self.node.machine()))
     }
 
     async fn read_index(&self) -> Result<Revision, KvError> {

@@ -33,6 +33,8 @@ use crate::wal::{Wal, WalConfig, WalError};
 const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
 /// How often a request looks for a leader when there is none.
 const LEADER_POLL: Duration = Duration::from_millis(10);
+/// How long a stopping member waits for its log to close.
+const WAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries of one replication message; `log_store` cuts it by bytes as well.
 const PAYLOAD_ENTRIES_MAX: u64 = 1024;
 /// Proposals that queue for the core; more wait in their callers.
@@ -164,7 +166,7 @@ impl Node {
         let purged = recovered.state.purged.map(|purged| purged.index);
         let shared = Shared::new(Arc::clone(&env.disk), recovered, config.wal.cache_bytes_max)
             .map_err(|error| StartError::Malformed(error.to_string()))?;
-        let machine = Arc::new(Machine::open(&env, Arc::clone(&waiters) as Arc<dyn Observer>)?);
+        let machine = Arc::new(Machine::open(&env, Arc::<Waiters>::clone(&waiters))?);
         check_together(&machine, &shared, purged)?;
         let tasks = TaskTracker::new();
         let (log_store, wal_thread) = start_wal(&env, wal, Arc::new(shared), config.wal, &tasks)?;
@@ -518,7 +520,10 @@ impl Node {
         let thread = self.wal_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // The log closes once openraft has dropped its last sender.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            let joining = tokio::task::spawn_blocking(move || thread.join());
+            if tokio::time::timeout(WAL_CLOSE_TIMEOUT, joining).await.is_err() {
+                tracing::warn!("the log is still in use");
+            }
         }
     }
 

@@ -68,7 +68,8 @@ impl peer_server::Peer for PeerService {
     ) -> Result<Response<wire::ClusterInfoResponse>, Status> {
         let caller = caller(&request);
         let identity = self.node.identity();
-        let initialized = self.raft().is_initialized().await.map_err(stopped)?;
+        // A member that only voted does not know yet who belongs to the cluster.
+        let initialized = !self.node.members().is_empty();
         Ok(Response::new(wire::ClusterInfoResponse {
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,

@@ -300,7 +300,9 @@ fn corrupt(reason: &str) -> EngineError {
 
 /// Ends the member: applied state must not be guessed.
 pub(crate) fn machine_failed(machine: &Machine, error: &EngineError) -> io::Error {
-    machine.env.fatal(&format!("cannot apply: {}", crate::env::error_chain(error)));
+    let space = machine.env.disk.free_space();
+    let (cause, free, path) = (crate::env::error_chain(error), space.free_bytes, space.path);
+    machine.env.fatal(&format!("cannot apply: {cause}; {free} bytes free in {path}"));
     io::Error::other(error.to_string())
 }
 

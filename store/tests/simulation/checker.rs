@@ -39,15 +39,15 @@ pub fn check(history: &History, finals: &[Final]) -> Vec<String> {
 /// Every answer must be what the final order says at its revision.
 fn check_content(operation: &Operation, last: &Final, broken: &mut Vec<String>) {
     match (&operation.action, &operation.end) {
-        (Action::Put { key, value }, End::Put { revision }) => {
-            if last.writes.get(revision) != Some(&(*key, *value)) {
-                broken.push(format!("acknowledged write lost: {operation:?}"));
-            }
+        (Action::Put { key, value }, End::Put { revision })
+            if last.writes.get(revision) != Some(&(*key, *value)) =>
+        {
+            broken.push(format!("acknowledged write lost: {operation:?}"));
         }
-        (Action::Put { key, value }, End::Failed) => {
-            if last.writes.values().any(|written| *written == (*key, *value)) {
-                broken.push(format!("a write that was said not to have happened did: {operation:?}"));
-            }
+        (Action::Put { key, value }, End::Failed)
+            if last.writes.values().any(|written| *written == (*key, *value)) =>
+        {
+            broken.push(format!("a write that was said not to have happened did: {operation:?}"));
         }
         (Action::Get { key }, End::Get { revision, modified, value }) => {
             let newest = last.writes.range(..=revision).rev().find(|(_, (written, _))| written == key);

@@ -1,6 +1,6 @@
 //! Three members with their clients, and what is done to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
@@ -66,6 +66,8 @@ struct Machine {
     history: Shared,
     finals: Arc<Mutex<Vec<Final>>>,
     phase: Arc<Mutex<Phase>>,
+    /// Members whose clients have all ended.
+    quiet: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub fn run(seed: u64) -> Outcome {
     let history = Shared::default();
     let finals = Arc::new(Mutex::new(Vec::new()));
     let phase = Arc::new(Mutex::new(Phase::Faults));
+    let quiet = Arc::new(Mutex::new(BTreeSet::new()));
     let machines: Vec<Machine> = (0..NAMES.len())
         .map(|number| Machine {
             number,
@@ -90,6 +93,7 @@ pub fn run(seed: u64) -> Outcome {
             history: Arc::clone(&history),
             finals: Arc::clone(&finals),
             phase: Arc::clone(&phase),
+            quiet: Arc::clone(&quiet),
         })
         .collect();
     let mut sim = turmoil::Builder::new()
@@ -151,6 +155,10 @@ async fn run_member(machine: Machine) -> turmoil::Result {
         clients.spawn(run_client(id, rng, Arc::clone(&member), machine.clone()));
     }
     while clients.join_next().await.is_some() {}
+    machine.quiet.lock().unwrap().insert(machine.number);
+    while machine.quiet.lock().unwrap().len() < NAMES.len() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let last = report(NAMES[machine.number], &*member).await;
     machine.finals.lock().unwrap().push(last);
     // Goes on serving, for the others' reports.

@@ -3,6 +3,14 @@
 //! Every run executes five fixed seeds and one of them twice: the same seed must leave the same trace, or no seed is
 //! worth anything. A failure prints its seed; `cargo test --release -p store --test simulation -- --seed N` repeats it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    reason = "a test harness"
+)]
+
 mod checker;
 mod cluster;
 mod history;
