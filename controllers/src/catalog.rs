@@ -51,7 +51,10 @@ pub const COLLECTED_KINDS: &[CollectedKind] = &[
     namespaced("", "v1", "configmaps", "ConfigMap"),
     namespaced("", "v1", "secrets", "Secret"),
     namespaced("", "v1", "serviceaccounts", "ServiceAccount"),
+    namespaced("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+    namespaced("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     namespaced("", "v1", "events", "Event"),
+    namespaced("events.k8s.io", "v1", "events", "Event"),
     cluster("", "v1", "nodes", "Node"),
     cluster("", "v1", "namespaces", "Namespace"),
 ];

@@ -7,14 +7,21 @@
 pub mod args;
 pub mod catalog;
 pub mod deployment;
+pub mod endpointslice;
 pub mod events;
+pub mod garbage_collector;
 pub mod manager;
 pub mod metrics;
+pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
 pub mod ownership;
+pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
 pub mod runtime;
 pub mod scheduler;
+pub mod service_account;
 mod start;
 
 pub use args::Config;

@@ -62,7 +62,7 @@ pub enum Verb {
 }
 
 impl Action {
-    /// Creates an object; a repeat with the same key makes no second one.
+    /// Creates an object; a repeat with the same key makes no second one. Objects that are named by us need no key.
     ///
     /// # Panics
     /// Never for API types: they are JSON.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use client::{ApiObject, Cache, Client, MetadataObject, Reflector, ReflectorOptions, ResourceKind};
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
@@ -80,9 +81,9 @@ impl Caches {
 
     /// Waits until every cache has seen everything up to `revision`.
     pub async fn ensure_revision(&self, revision: u64) {
-        for view in self.typed_views().into_iter().map(|(_, view)| view).chain(self.metadata_views()) {
-            view.ensure(revision).await;
-        }
+        let typed = self.typed_views().into_iter().map(|(_, view)| view);
+        // Side by side: each quiet watch costs its patience, and a new leader should not add them up.
+        join_all(typed.chain(self.metadata_views()).map(|view| view.ensure(revision))).await;
     }
 
     /// Returns the typed cache of a kind.

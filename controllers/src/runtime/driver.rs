@@ -10,6 +10,7 @@ use client::{ApiObject, Change, Changes, ObjectKey};
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -115,6 +116,15 @@ impl<C: Controller> Driver<C> {
             let found = keys(&change);
             Some((found, (changes, keys)))
         });
+        self.feeds.push(stream.boxed());
+        self
+    }
+
+    /// Takes keys from elsewhere.
+    #[must_use]
+    pub fn feed_keys(mut self, keys: mpsc::Receiver<Vec<ObjectKey>>) -> Self {
+        let stream =
+            futures::stream::unfold(keys, |mut keys| async move { Some((keys.recv().await?, keys)) });
         self.feeds.push(stream.boxed());
         self
     }

@@ -107,7 +107,8 @@ impl Executor {
         let Action { kind, namespace, name, .. } = action;
         let written: DynamicObject = match &action.verb {
             Verb::Create { object, idempotency_key } => {
-                let options = self.options(Some(idempotency_key.clone()));
+                let key = Some(idempotency_key.clone()).filter(|key| !key.is_empty());
+                let options = self.options(key);
                 self.client.create_as(kind, &dynamic(object)?, &options).await?
             }
             Verb::Update { subresource, object } => {

@@ -79,3 +79,6 @@ async fn lead(
         controllers.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
