@@ -8,6 +8,7 @@ mod creation;
 mod documents;
 mod patches;
 mod rows;
+mod updates;
 
 use std::fs::File;
 use std::io::Read;

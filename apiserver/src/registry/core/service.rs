@@ -136,6 +136,14 @@ fn keep_allocated(object: &mut Object, old: &Object) {
     let spec = ensure(object, "spec");
     let has_address = |spec: &Object| text(spec, &["type"]) != "ExternalName";
     if has_address(spec) && has_address(old) {
+        let first = text(spec, &["clusterIP"]).to_owned();
+        if !first.is_empty()
+            && first != text(old, &["clusterIP"])
+            && spec.get("clusterIPs") == old.get("clusterIPs")
+        {
+            // Only the older field was changed; the newer one follows.
+            spec.insert("clusterIPs".to_owned(), json!([first]));
+        }
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if at(spec, &[field]).is_none_or(|value| value == "")
                 && let Some(value) = old.get(field)
@@ -145,6 +153,13 @@ fn keep_allocated(object: &mut Object, old: &Object) {
         }
     } else if !has_address(spec) && has_address(old) {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if spec.get(field) == old.get(field) {
+                spec.remove(field);
+            }
+        }
+    }
+    if text(old, &["type"]) == "LoadBalancer" && text(spec, &["type"]) != "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
             if spec.get(field) == old.get(field) {
                 spec.remove(field);
             }

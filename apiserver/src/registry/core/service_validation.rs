@@ -29,6 +29,7 @@ pub(super) fn validate_update(part: Part, object: &Object, old: &Object) -> Vec<
     let mut errors = metadata::validate_update(object, old);
     if part == Part::Main {
         errors.extend(validate_cluster_ip_kept(object, old));
+        errors.extend(validate_class_kept(object, old));
         errors.extend(validate_spec(object));
     }
     errors
@@ -47,6 +48,20 @@ fn validate_cluster_ip_kept(object: &Object, old: &Object) -> Option<FieldError>
     }
     let addresses = Value::from(list(object, &["spec", "clusterIPs"]));
     Some(invalid("spec.clusterIPs[0]", &addresses, "may not change once set"))
+}
+
+/// The class says who made the load balancer, so it stays while there is one.
+fn validate_class_kept(object: &Object, old: &Object) -> Option<FieldError> {
+    let path = ["spec", "loadBalancerClass"];
+    let balanced = |service: &Object| text(service, &["spec", "type"]) == "LoadBalancer";
+    let changed = balanced(object) && balanced(old) && at(object, &path) != at(old, &path);
+    changed.then(|| {
+        invalid(
+            "spec.loadBalancerClass",
+            at(object, &path).unwrap_or(&Value::Null),
+            "may not change once set",
+        )
+    })
 }
 
 fn validate_spec(object: &Object) -> Vec<FieldError> {
