@@ -4,6 +4,13 @@
 //! A case that we answer differently on purpose, or not yet, is named in the list of its test; everything else must agree to
 //! the letter.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test crate: what is missing in a recording must fail loudly"
+)]
+
 mod creation;
 mod documents;
 mod patches;
@@ -82,7 +89,7 @@ impl Case {
             [first, namespace, resource, tail @ ..]
                 if first == "namespaces" && resource != "status" && resource != "finalize" =>
             {
-                (namespace.clone(), [&[resource.clone()], tail].concat())
+                (namespace.clone(), [std::slice::from_ref(resource), tail].concat())
             }
             _ => (String::new(), rest),
         };

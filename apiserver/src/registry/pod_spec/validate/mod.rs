@@ -87,14 +87,15 @@ pub(in crate::registry) fn validate_spec(field: &str, spec: &Object) -> Vec<Fiel
 
 fn validate_names(field: &str, spec: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (name, rule) in [
-        ("serviceAccountName", names::dns_subdomain as fn(&str) -> Vec<String>),
+    let rules: [(&str, fn(&str) -> Vec<String>); 6] = [
+        ("serviceAccountName", names::dns_subdomain),
         ("nodeName", names::dns_subdomain),
         ("hostname", names::dns_label),
         ("subdomain", names::dns_label),
         ("priorityClassName", names::dns_subdomain),
         ("runtimeClassName", names::dns_subdomain),
-    ] {
+    ];
+    for (name, rule) in rules {
         let value = text(spec, &[name]);
         if !value.is_empty() {
             errors.extend(all_invalid(&format!("{field}.{name}"), value, rule(value)));
