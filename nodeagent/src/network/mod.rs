@@ -39,6 +39,7 @@ pub use ranges::{Ranges, RangesConfig};
 pub use routes::{NodeRoute, RoutesConfig, run as run_routes};
 pub use uplink::{Uplink, uplink};
 
+pub use tool::missing;
 pub(crate) use tool::{run_nft, sysctl};
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub(crate) struct Machine {
     dir: tempfile::TempDir,
     pub(crate) cluster: ClusterId,
     pub(crate) netns: Netns,
-    made: std::sync::Mutex<Vec<PathBuf>>,
 }
 
 impl Machine {
@@ -27,10 +26,8 @@ impl Machine {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("machine.netns");
-        let netns = Netns::create(&path).await.unwrap();
-        let made = std::sync::Mutex::new(vec![path]);
-        Some(Self { cluster: ClusterId::of(dir.path()), dir, netns, made })
+        let netns = Netns::create(&dir.path().join("machine.netns")).await.unwrap();
+        Some(Self { cluster: ClusterId::of(dir.path()), dir, netns })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -67,7 +64,6 @@ impl Machine {
     pub(crate) async fn sandbox(&self, name: &str) -> PathBuf {
         let path = self.path(&format!("{name}.netns"));
         Netns::create(&path).await.unwrap();
-        self.made.lock().unwrap().push(path.clone());
         path
     }
 
@@ -82,9 +78,12 @@ impl Machine {
 }
 
 impl Drop for Machine {
+    /// Unbinds every namespace that was bound below the machine's directory, those that the tested code made too.
     fn drop(&mut self) {
-        for path in self.made.lock().unwrap().iter().rev() {
-            nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for target in targets.filter(|target| std::path::Path::new(target).starts_with(self.dir.path())) {
+            nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH).unwrap();
         }
     }
 }

@@ -37,6 +37,17 @@ pub(crate) fn run_nft(script: &str) -> Result<(), NetworkError> {
     run("nft", &["-f", "-"], script).map(drop)
 }
 
+/// Says what keeps this machine from carrying a pod network, each in a few words; nothing when it can.
+#[must_use]
+pub fn missing() -> Vec<String> {
+    let programs =
+        [("ip", "-V", "iproute2"), ("nft", "--version", "nftables"), ("nsenter", "--version", "util-linux")];
+    let absent = programs.into_iter().filter(|(program, flag, _)| run(program, &[flag], "").is_err());
+    let absent = absent.map(|(program, _, package)| format!("the program `{program}` (package {package})"));
+    let root = (!nix::unistd::geteuid().is_root()).then(|| "root rights".to_owned());
+    root.into_iter().chain(absent).collect()
+}
+
 /// Writes a kernel setting of the calling thread's namespace, such as `net/ipv4/ip_forward`.
 pub(crate) fn sysctl(name: &str, value: &str) -> Result<(), NetworkError> {
     let path = format!("/proc/sys/{name}");

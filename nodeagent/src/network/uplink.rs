@@ -33,8 +33,15 @@ pub async fn uplink(netns: &Netns) -> Result<Uplink, NetworkError> {
 fn choose(routes: &[Value], devices: &[Value]) -> Option<Uplink> {
     let default_device = routes.iter().find_map(|route| route.get("dev")?.as_str());
     let mut links: Vec<Uplink> = devices.iter().filter_map(describe).collect();
+    links.retain(|link| !is_cluster_link(&link.device));
     let at = links.iter().position(|link| Some(link.device.as_str()) == default_device).unwrap_or(0);
     (at < links.len()).then(|| links.swap_remove(at))
+}
+
+/// Returns whether a device is a link of some cluster of ours (`network::names`): these lead to pods and nodes.
+fn is_cluster_link(name: &str) -> bool {
+    let id = name.strip_prefix("kn").or_else(|| name.strip_prefix('k')).and_then(|rest| rest.get(..8));
+    id.is_some_and(|id| id.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 fn describe(device: &Value) -> Option<Uplink> {
@@ -68,7 +75,9 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_no_uplink() {
+    fn loopback_and_cluster_links_are_no_uplink() {
         assert_eq!(choose(&[], &[device("lo", "127.0.0.1", "host")]), None);
+        assert_eq!(choose(&[], &[device("kndeadbeef0", "100.64.0.1", "global")]), None);
+        assert_eq!(choose(&[], &[device("kdeadbeeff40107", "10.244.1.1", "global")]), None);
     }
 }

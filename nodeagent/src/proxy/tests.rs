@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::network::Netns;
-use crate::network::testing::{Machine, POD_PORT, Pod, ask, eventually};
+use crate::network::testing::{Machine, POD_PORT, Pod, ask, ask_udp, eventually};
 use crate::proxy::index::ServiceIndex;
 use crate::proxy::model::Model;
 use crate::proxy::{ProxyConfig, Scope, run};
@@ -125,7 +125,7 @@ fn ending_endpoints_serve_only_while_nobody_is_ready() {
     let mut model = model();
     index.set_service(Arc::new(service("web", "10.96.0.1", json!({}))));
     let (old, new) = (("10.244.1.2".to_owned(), false, true), ("10.244.1.3".to_owned(), true, false));
-    assert!(update(&mut model, &mut index, slice("web", &[old.clone()])).contains("10.244.1.2"));
+    assert!(update(&mut model, &mut index, slice("web", std::slice::from_ref(&old))).contains("10.244.1.2"));
     let text = update(&mut model, &mut index, slice("web", &[old, new]));
     assert!(text.contains("add element ip t eps { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.3 . 8080 }"), "{text}");
     let text = update(&mut model, &mut index, slice("web", &[("10.244.1.2".to_owned(), false, false)]));
@@ -268,4 +268,40 @@ async fn replacing_every_endpoint_loses_no_connection() {
         cluster.answers(own, "10.96.0.3", 80, 10).await == ["d".to_owned()].into()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_reach_an_endpoint_too() {
+    let Some(machine) = Machine::new("datagrams_reach_an_endpoint_too").await else { return };
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    let (client, server) = (machine.pod(&node, "a").await, machine.pod(&node, "b").await);
+    let socket =
+        server.netns.run(|| std::net::UdpSocket::bind(("0.0.0.0", POD_PORT)).unwrap()).await.unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
+    let _echo = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut buffer = [0; 64];
+        loop {
+            let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+            socket.send_to(&buffer[..length], peer).await.unwrap();
+        }
+    }));
+    let cluster = Cluster::new(machine).await;
+    let own = &cluster.machine.netns;
+    let vip = std::net::SocketAddrV4::new("10.96.0.4".parse().unwrap(), 80);
+    // Before there is an endpoint: refused at once.
+    eventually("refusal", || async {
+        ask_udp(own, vip, b"x".to_vec())
+            .await
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
+    .await;
+    cluster.apply_service(service("web", "10.96.0.4", json!({"ports": [{"port": 80, "protocol": "UDP"}]})));
+    cluster.apply_slice(slice("web", &ready(&[&server])));
+    for from in [own, &client.netns, &server.netns] {
+        eventually("echo", || async {
+            ask_udp(from, vip, b"hello".to_vec()).await.is_ok_and(|answer| answer == b"hello")
+        })
+        .await;
+    }
 }
