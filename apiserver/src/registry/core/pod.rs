@@ -42,7 +42,6 @@ impl Strategy for Pod {
                 "status": "False",
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
-                "lastProbeTime": null,
                 "lastTransitionTime": context.now,
             }]);
             status.insert("conditions".to_owned(), condition);

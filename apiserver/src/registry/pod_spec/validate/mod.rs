@@ -24,6 +24,9 @@ const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Def
 /// Largest value of fields that upstream keeps in 32 bits.
 const INT32_MAX: i64 = 2_147_483_647;
 
+/// A rule about a name: its findings.
+type NameCheck = fn(&str) -> Vec<String>;
+
 /// What the owner of a template demands of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::registry) enum TemplateRules {
@@ -87,7 +90,7 @@ pub(in crate::registry) fn validate_spec(field: &str, spec: &Object) -> Vec<Fiel
 
 fn validate_names(field: &str, spec: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let rules: [(&str, fn(&str) -> Vec<String>); 6] = [
+    let rules: [(&str, NameCheck); 6] = [
         ("serviceAccountName", names::dns_subdomain),
         ("nodeName", names::dns_subdomain),
         ("hostname", names::dns_label),
