@@ -5,6 +5,7 @@ pub mod api;
 /// etcd v3 key-value records (`mvccpb`).
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     unreachable_pub,
     unused_qualifications,
@@ -17,6 +18,7 @@ pub mod mvccpb {
 /// The etcd v3 API (`etcdserverpb`).
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     unreachable_pub,
     unused_qualifications,
@@ -29,6 +31,7 @@ pub mod etcdserverpb {
 /// Keelson's gRPC API (`keelson.v1`).
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     unreachable_pub,
     unused_qualifications,
@@ -43,6 +46,7 @@ mod packages {
     pub mod keelson {
         #[allow(
             clippy::all,
+            clippy::allow_attributes_without_reason,
             clippy::as_conversions,
             unreachable_pub,
             unused_qualifications,
@@ -60,6 +64,7 @@ pub use packages::keelson::store;
 /// Messages between store members, log entries and snapshot metadata (`keelson.raft.v1`).
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     unreachable_pub,
     unused_qualifications,

@@ -1,4 +1,5 @@
 //! Debian's `etcdctl` against the etcd edge over a store in memory: what a person types, what they see.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests; a failure is a failed test")]
 
 use std::path::PathBuf;
 use std::process::Stdio;

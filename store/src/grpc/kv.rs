@@ -176,11 +176,12 @@ impl StreamedRange {
     }
 
     async fn next(&mut self) -> Option<Result<pb::RangeStreamResponse, Status>> {
-        if self.parts.is_empty() && !self.finished {
-            if let Err(error) = self.read_part(Consistency::Serializable).await {
-                self.finished = true;
-                return Some(Err(error));
-            }
+        if self.parts.is_empty()
+            && !self.finished
+            && let Err(error) = self.read_part(Consistency::Serializable).await
+        {
+            self.finished = true;
+            return Some(Err(error));
         }
         let part = self.parts.pop_front()?;
         Some(Ok(pb::RangeStreamResponse { range_response: Some(part) }))

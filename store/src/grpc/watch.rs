@@ -193,7 +193,7 @@ impl Session {
     async fn create(&mut self, create: pb::WatchCreateRequest) -> Result<(), Status> {
         let range = watched_range(create.key, create.range_end);
         if let RangeEnd::Before(end) = &range.end
-            && &range.start >= end
+            && range.start >= *end
         {
             self.refuse("mvcc: watcher range is empty");
             return Ok(());

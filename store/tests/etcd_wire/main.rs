@@ -1,5 +1,6 @@
 //! Recorded calls of etcd against the etcd edge over a store in memory: every field of every answer, but for what differs from
 //! cluster to cluster. The recordings are not part of the project; without them the test says so and passes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
 
 mod json;
 mod watch;
