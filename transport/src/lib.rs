@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod peer;
 pub mod spdy;
 pub mod tls;
+pub mod websocket;
 
 /// Makes aws-lc-rs the process-wide TLS provider; call it first in every `main` and test. Further calls do nothing.
 pub fn install_crypto() {

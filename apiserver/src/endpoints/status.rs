@@ -152,6 +152,11 @@ impl Status {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
     }
 
+    /// An upgrade to a protocol that is not spoken here; kubectl then falls back to the next one.
+    pub(crate) fn forbidden_protocol(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     /// A node channel opened by someone who is no node.
     pub(crate) fn not_a_node(user: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("User \"{user}\" is not a node"))

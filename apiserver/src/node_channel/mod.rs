@@ -14,7 +14,7 @@ use proto::keelson::{Open, open};
 
 use crate::endpoints::status::Status;
 pub(crate) use connection::Connection;
-pub(crate) use stream::{FromNode, NodeStream};
+pub(crate) use stream::{FromNode, NodeStream, NodeWriter};
 
 /// Credit that each direction of a stream begins with; both sides know this number.
 pub(crate) const WINDOW_BYTES: u64 = 256 * 1024;

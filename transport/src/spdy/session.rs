@@ -122,6 +122,11 @@ impl Session {
         Ok(stream)
     }
 
+    /// Waits until the session has ended.
+    pub async fn closed(&self) {
+        self.0.outgoing.closed().await;
+    }
+
     /// Asks the peer to stop: no new streams from it are expected.
     ///
     /// # Errors
