@@ -13,9 +13,6 @@ pub(crate) mod list;
 pub(crate) mod objects;
 pub(crate) mod watch;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use store::kv::{Kv, KvError};
