@@ -22,6 +22,7 @@ mod metrics;
 mod node_channel;
 mod object;
 pub mod pki;
+mod protobuf;
 mod rest;
 mod selector;
 pub mod server;

@@ -62,16 +62,6 @@ pub(crate) fn set_finalizers(object: &mut Object, finalizers: Vec<String>) {
     }
 }
 
-/// Returns the labels as pairs.
-pub(crate) fn labels(object: &Object) -> Vec<(&str, &str)> {
-    let labels = metadata(object).and_then(|metadata| metadata.get("labels")).and_then(Value::as_object);
-    labels
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
-        .collect()
-}
-
 /// Returns the value at a path of object keys.
 pub(crate) fn at<'a>(object: &'a Object, path: &[&str]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;

@@ -115,8 +115,7 @@ pub(crate) fn is_lost_race(error: &StorageError) -> bool {
         | StorageError::AddressTaken(_)
         | StorageError::NodeChanged
         | StorageError::Repeated => true,
-        StorageError::NotFound
-        | StorageError::Exists
+        StorageError::Exists
         | StorageError::FencedOut { .. }
         | StorageError::Corrupt { .. }
         | StorageError::Kv(_) => false,

@@ -302,7 +302,6 @@ impl Status {
     /// The answer to a storage failure about one object.
     pub(crate) fn from_storage(error: StorageError, kind: &Kind, name: &str) -> Self {
         match error {
-            StorageError::NotFound => Self::not_found(kind, name),
             StorageError::Exists => Self::already_exists(kind, name),
             StorageError::Modified => Self::modified(kind, name),
             StorageError::FencedOut { lock, epoch } => {

@@ -8,12 +8,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::query::FieldValidation;
 use super::respond::header;
 use crate::endpoints::status::Status;
+use crate::protobuf;
 use crate::registry::{Kind, Object};
 use crate::schema::{DecodeError, Decoded};
 
 /// Largest request body, as upstream.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// An object read from a body, with warnings for the client.
 pub(crate) struct Read {
@@ -39,6 +40,10 @@ pub(crate) fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status>
             let text = std::str::from_utf8(&body).map_err(|error| Status::bad_request(error.to_string()))?;
             let value: serde_json::Value = serde_saphyr::from_str(text)
                 .map_err(|error| Status::bad_request(format!("error parsing YAML: {error}")))?;
+            Ok(value.to_string().into())
+        }
+        protobuf::MEDIA_TYPE => {
+            let value = protobuf::to_json(&body).map_err(|error| Status::bad_request(error.to_string()))?;
             Ok(value.to_string().into())
         }
         _ => Err(Status::unsupported_media_type(ACCEPTED)),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::negotiate::{Format, wants_aggregated};
 use super::query::Query;
 use super::request_info::ResourcePath;
-use super::{Rest, body, respond};
+use super::{Rest, body, openapi, respond};
 use crate::authn::User;
 use crate::authz::{self, Attributes, Decision};
 use crate::discovery::{self, AggregatedVersion, Root};
@@ -26,7 +26,7 @@ impl Rest {
         if let Some(health) = self.health(path, query).await {
             return Ok(health);
         }
-        let known = self.known_document(parts, path);
+        let known = self.known_document(parts, query, path);
         match (known, &parts.method) {
             (None, _) => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
             (Some(response), &Method::GET) => Ok(response),
@@ -34,7 +34,7 @@ impl Rest {
         }
     }
 
-    fn known_document(&self, parts: &Parts, path: &str) -> Option<Response<Body>> {
+    fn known_document(&self, parts: &Parts, query: &Query, path: &str) -> Option<Response<Body>> {
         let accept = respond::header(&parts.headers, "accept");
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let document = match segments.as_slice() {
@@ -54,7 +54,7 @@ impl Rest {
                 let keys = serde_json::to_string(self.api.tokens.jwks()).ok()?;
                 return Some(respond::with_type(StatusCode::OK, "application/jwk-set+json", keys));
             }
-            ["openapi", rest @ ..] => return openapi(parts, rest),
+            ["openapi", rest @ ..] => return openapi::answer(parts, query, rest),
             [] => {
                 json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})
             }
@@ -179,10 +179,6 @@ fn aggregated(parts: &Parts, root: Root) -> Response<Body> {
         response.headers_mut().insert(ETAG, tag);
     }
     response
-}
-
-fn openapi(_parts: &Parts, _rest: &[&str]) -> Option<Response<Body>> {
-    None
 }
 
 /// Returns `/version`: the Kubernetes version whose API this is.

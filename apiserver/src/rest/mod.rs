@@ -6,6 +6,7 @@ pub(crate) mod documents;
 pub(crate) mod health;
 mod logs;
 mod negotiate;
+mod openapi;
 pub(crate) mod query;
 pub(crate) mod request_info;
 mod respond;

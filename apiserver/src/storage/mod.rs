@@ -23,8 +23,6 @@ use crate::registry::Object;
 /// Why storage refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    #[error("object not found")]
-    NotFound,
     #[error("object exists")]
     Exists,
     /// The object was written after it was read.
