@@ -37,10 +37,8 @@ pub fn claim<O: ApiObject, K: ApiObject>(owner: &O, selector: &Selector, candida
             Some(controller) if controller.uid == owner_uid && matches => {
                 claim.managed.push(Arc::clone(candidate));
             }
-            Some(controller) if controller.uid == owner_uid => {
-                if owner_lives && candidate_lives {
-                    claim.actions.push(release(candidate.as_ref(), owner_uid));
-                }
+            Some(controller) if controller.uid == owner_uid && owner_lives && candidate_lives => {
+                claim.actions.push(release(candidate.as_ref(), owner_uid));
             }
             Some(_) => {}
             None if matches && owner_lives && candidate_lives => {

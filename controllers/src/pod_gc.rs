@@ -76,8 +76,8 @@ mod tests {
     use super::*;
 
     fn check(node: Option<&str>, deleted: bool, missing: Option<u64>, expected: (usize, Option<u64>)) {
-        let mut pod = Pod::default();
-        pod.spec = Some(PodSpec { node_name: node.map(str::to_owned), ..PodSpec::default() });
+        let spec = Some(PodSpec { node_name: node.map(str::to_owned), ..PodSpec::default() });
+        let mut pod = Pod { spec, ..Pod::default() };
         pod.metadata.deletion_timestamp = deleted.then_some(Time(Timestamp::UNIX_EPOCH));
         let observed = Observed {
             pod: Some(Arc::new(pod)),

@@ -20,7 +20,6 @@ pub(super) struct FakeService(pub(super) Arc<Shared>);
 
 impl FakeService {
     /// Runs a write, unless a fault was injected.
-    #[expect(clippy::result_large_err, reason = "tonic's services answer with its status")]
     fn write<T>(&self, run: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<Response<T>, Status> {
         let fault = self.0.state().next_fault();
         match fault {
@@ -36,7 +35,6 @@ impl FakeService {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's services answer with its status")]
 fn kind_of(kind: Option<&wire::ResourceType>) -> Result<wire::ResourceType, Status> {
     kind.cloned().ok_or_else(|| Status::invalid_argument("no resource type"))
 }

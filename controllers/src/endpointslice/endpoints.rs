@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Backend;
+use crate::pods::controller_reference;
 use crate::runtime::Action;
 
 /// Upstream cuts the object here, because every change rewrites all of it.
@@ -19,6 +20,8 @@ pub(super) fn write(service: &Service, backends: &[Backend], present: Option<&En
                     namespace: service.metadata.namespace.clone(),
                     name: service.metadata.name.clone(),
                     labels: service.metadata.labels.clone(),
+                    // Unlike upstream's: the collector then removes it with its service, and only then.
+                    owner_references: Some(vec![controller_reference(service)]),
                     ..ObjectMeta::default()
                 },
                 subsets: Some(subsets),

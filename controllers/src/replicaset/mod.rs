@@ -250,7 +250,7 @@ fn conditions(old: Option<Vec<ReplicaSetCondition>>, context: &Context) -> Optio
             message: Some(failure.clone()),
             last_transition_time: since
                 .and_then(|condition| condition.last_transition_time.clone())
-                .or_else(|| Some(Time(context.now))),
+                .or(Some(Time(context.now))),
         });
     }
     (!new.is_empty()).then_some(new)
