@@ -28,6 +28,8 @@ pub struct Config {
     pub unhealthy_nodes_percent_max: u8,
     /// How long a node must be gone before its pods are removed.
     pub orphan_pod_quarantine: Duration,
+    /// Pause between each decision and its writes. Zero; the fencing test stops a leader within it.
+    pub commit_delay: Duration,
     pub metrics: Metrics,
 }
 
@@ -44,6 +46,7 @@ impl Default for Config {
             pod_eviction_timeout: Duration::from_secs(300),
             unhealthy_nodes_percent_max: 55,
             orphan_pod_quarantine: Duration::from_secs(40),
+            commit_delay: Duration::ZERO,
             metrics: Metrics::default(),
         }
     }

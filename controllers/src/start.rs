@@ -39,6 +39,7 @@ impl Start<'_> {
             self.config.metrics.clone(),
             self.tenure.lost.clone(),
         )
+        .with_commit_delay(self.config.commit_delay)
     }
 
     fn driver<C: Controller>(&self, controller: C) -> Driver<C> {

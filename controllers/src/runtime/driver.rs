@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::action::{Action, Note, Plan};
+use super::action::{Action, Plan};
 use super::caches::Caches;
 use super::executor::{Executor, Failed};
 use super::work_queue::WorkQueue;
@@ -129,18 +129,20 @@ impl<C: Controller> Driver<C> {
         self
     }
 
-    /// Runs until `stop`; work in progress is dropped with it, which the fence and own-write rules make safe.
+    /// Runs until `stop`. Writes that are under way then are still answered: a leader that was deposed learns from the
+    /// refusal, and counts it.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut work: JoinSet<Finished> = JoinSet::new();
         while !stop.is_cancelled() {
-            self.start_ready(&mut work);
-            let Some(step) = stop.run_until_cancelled(self.next_step(&mut work)).await else { return };
+            self.start_ready(&mut work, &stop);
+            let Some(step) = stop.run_until_cancelled(self.next_step(&mut work)).await else { break };
             match step {
                 Step::Keys(keys) => keys.into_iter().for_each(|key| self.keys.queue.add(key)),
                 Step::Finished(finished) => self.finish(finished),
                 Step::Due => {}
             }
         }
+        while work.join_next().await.is_some() {}
     }
 
     async fn next_step(&mut self, work: &mut JoinSet<Finished>) -> Step {
@@ -152,24 +154,26 @@ impl<C: Controller> Driver<C> {
         }
     }
 
-    fn start_ready(&mut self, work: &mut JoinSet<Finished>) {
+    fn start_ready(&mut self, work: &mut JoinSet<Finished>, stop: &CancellationToken) {
         while work.len() < C::CONCURRENCY {
             let Some(key) = self.keys.queue.take(now()) else { break };
             if self.keys.parked.contains(&key) {
                 self.keys.queue.done(&key);
                 continue;
             }
-            self.start(key, work);
+            self.start(key, work, stop);
         }
         let labels = ControllerLabels { controller: C::NAME };
         let depth = i64::try_from(self.keys.queue.ready_count()).unwrap_or(i64::MAX);
         self.metrics.queue_depth.get_or_create(&labels).set(depth);
     }
 
-    fn start(&mut self, key: ObjectKey, work: &mut JoinSet<Finished>) {
+    fn start(&mut self, key: ObjectKey, work: &mut JoinSet<Finished>, stop: &CancellationToken) {
+        let edge =
+            Edge { executor: Arc::clone(&self.executor), caches: self.caches.clone(), stop: stop.clone() };
         if let Some(actions) = self.keys.unresolved.remove(&key) {
             let plan = Plan { actions, ..Plan::default() };
-            work.spawn(execute(Arc::clone(&self.executor), self.caches.clone(), key, plan, true));
+            work.spawn(edge.execute(key, plan, true));
             return;
         }
         let context = Context { now: wall_clock(), last_failure: self.keys.last_failures.get(&key).cloned() };
@@ -180,7 +184,7 @@ impl<C: Controller> Driver<C> {
         match decided {
             Ok(plan) => {
                 debug!(controller = C::NAME, %key, actions = plan.actions.len(), "reconciled");
-                work.spawn(execute(Arc::clone(&self.executor), self.caches.clone(), key, plan, false));
+                work.spawn(edge.execute(key, plan, false));
             }
             Err(_) => self.panicked(key),
         }
@@ -232,25 +236,24 @@ impl<C: Controller> Driver<C> {
     }
 }
 
-/// Writes a plan and waits until its effects are in the caches. A failed plan may have written in part.
-async fn execute(
+/// What the work on a key reaches beyond the driver.
+struct Edge {
     executor: Arc<Executor>,
     caches: Caches,
-    key: ObjectKey,
-    plan: Plan,
-    undecided: bool,
-) -> Finished {
-    let Plan { actions, notes, requeue_after } = plan;
-    let (own_writes, result) = executor.run(&actions).await;
-    if result.is_ok() {
-        tell(&executor, &notes).await;
-    }
-    own_writes.seen(&caches).await;
-    Finished { key, result, plan: PlanRest { requeue_after, undecided } }
+    stop: CancellationToken,
 }
 
-async fn tell(executor: &Executor, notes: &[Note]) {
-    executor.tell(notes).await;
+impl Edge {
+    /// Writes a plan and waits until its effects are in the caches. A failed plan may have written in part.
+    async fn execute(self, key: ObjectKey, plan: Plan, undecided: bool) -> Finished {
+        let Plan { actions, notes, requeue_after } = plan;
+        let (own_writes, result) = self.executor.run(&actions).await;
+        if result.is_ok() {
+            self.executor.tell(&notes).await;
+        }
+        self.stop.run_until_cancelled(own_writes.seen(&self.caches)).await;
+        Finished { key, result, plan: PlanRest { requeue_after, undecided } }
+    }
 }
 
 /// Never completes while there is no work, so that `select!` waits for the other arms.

@@ -1,5 +1,7 @@
 //! The only writer: turns actions into fenced calls and says what became of them.
 
+use std::time::Duration;
+
 use client::{ApiError, Client, DynamicObject, Fence, Patch, WriteOptions};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,8 @@ pub struct Executor {
     component: &'static str,
     metrics: Metrics,
     lost: CancellationToken,
+    /// Pause between decision and commit; zero but in tests that depose a leader in between.
+    commit_delay: Duration,
 }
 
 /// Why a plan stopped, and what must be asked again before anything else is decided.
@@ -43,7 +47,13 @@ impl Executor {
         metrics: Metrics,
         lost: CancellationToken,
     ) -> Self {
-        Self { client, fence, component, metrics, lost }
+        Self { client, fence, component, metrics, lost, commit_delay: Duration::ZERO }
+    }
+
+    /// Waits this long before the writes of every plan.
+    #[must_use]
+    pub fn with_commit_delay(self, commit_delay: Duration) -> Self {
+        Self { commit_delay, ..self }
     }
 
     /// Returns the client, for reads that a cache cannot answer.
@@ -55,6 +65,9 @@ impl Executor {
     /// Runs actions in order, like verbs side by side; stops after the first batch with a failure.
     pub async fn run(&self, actions: &[Action]) -> (OwnWrites, Result<(), Failed>) {
         let mut own_writes = OwnWrites::default();
+        if !self.commit_delay.is_zero() && !actions.is_empty() {
+            tokio::time::sleep(self.commit_delay).await;
+        }
         let mut rest = actions;
         let mut batch_size = 1;
         while let Some(first) = rest.first() {
