@@ -12,6 +12,7 @@ use nodeagent::runtime::cri::CriRuntime;
 use tokio_util::sync::CancellationToken;
 
 /// Gives every sandbox the same address and makes no device: the suite only needs the contract.
+#[derive(Debug)]
 struct NoNetwork;
 
 #[async_trait]

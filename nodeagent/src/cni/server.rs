@@ -18,7 +18,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// What sets up and removes pod networks: the agent's pod network, or a double in tests.
 #[async_trait]
-pub trait NetworkProvider: Send + Sync {
+pub trait NetworkProvider: Send + Sync + std::fmt::Debug {
     /// Gives a sandbox its network. A repeat for the same sandbox returns the same address.
     async fn add(&self, sandbox: &SandboxNetwork) -> anyhow::Result<PodAddress>;
     /// Takes a sandbox's network away; what is gone is fine.

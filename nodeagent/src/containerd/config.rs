@@ -55,6 +55,7 @@ disabled_plugins = [{disabled}]
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = "runc"
+        Root = {runc_root}
         SystemdCgroup = false
 
   [plugins."io.containerd.grpc.v1.cri".cni]
@@ -66,6 +67,7 @@ disabled_plugins = [{disabled}]
         state = path(paths.state()),
         disabled = disabled.join(", "),
         socket = path(paths.socket()),
+        runc_root = path(paths.run().join("runc")),
         pause = text(PAUSE_IMAGE),
         cni_bin = path(paths.cni_bin()),
         cni_conf = path(paths.cni_conf()),

@@ -28,6 +28,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for containerd to end by itself before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// Directories that containerd's shims make for their sockets and never remove, innermost first.
+const SHIM_DIRECTORIES: [&str; 2] = ["/run/containerd/s", "/run/containerd"];
+
 /// Why containerd is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerdError {
@@ -175,9 +178,10 @@ impl Containerd {
         if let Err(error) = std::fs::remove_dir_all(self.paths.run()) {
             tracing::warn!(path = %self.paths.run().display(), %error, "run directory stays");
         }
-        // The shared parent goes with its last agent.
-        if let Some(parent) = self.paths.run().parent() {
-            let _others_live = std::fs::remove_dir(parent);
+        // Shared parents go with their last user.
+        let parent = self.paths.run().parent().map(Path::to_owned);
+        for directory in parent.into_iter().chain(SHIM_DIRECTORIES.map(PathBuf::from)) {
+            let _others_live = std::fs::remove_dir(directory);
         }
     }
 

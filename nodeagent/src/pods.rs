@@ -1,0 +1,222 @@
+//! Gives every pod of this node its worker, and ends what the API does not know any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Cache, Change, ChangeKind};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::pod::compute::grace_seconds;
+use crate::runtime::{Runtime, RuntimeError, SandboxId};
+use crate::worker::{self, Inbox, Shared, Worker};
+
+/// Pause between tries to remove what nobody owns.
+const ORPHAN_RETRY: Duration = Duration::from_secs(2);
+
+struct Handle {
+    pod: watch::Sender<Arc<Pod>>,
+    nudge: Arc<Notify>,
+    task: tokio::task::Id,
+}
+
+/// All pods of a node.
+pub struct PodManager {
+    shared: Arc<Shared>,
+    workers: BTreeMap<String, Handle>,
+    tasks: JoinSet<String>,
+    orphans: JoinSet<()>,
+}
+
+impl PodManager {
+    /// Returns a manager without pods.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, workers: BTreeMap::new(), tasks: JoinSet::new(), orphans: JoinSet::new() }
+    }
+
+    /// Runs until the token is cancelled. Workers then end; containers stay as they are.
+    pub async fn run(
+        &mut self,
+        pods: Cache<Pod>,
+        mut changed: mpsc::Receiver<String>,
+        shutdown: CancellationToken,
+    ) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = pods.wait_synced() => {}
+        }
+        let mut changes = pods.subscribe();
+        self.remove_orphans(&pods).await;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                change = changes.recv() => self.take(change),
+                Some(uid) = changed.recv() => self.nudge(&uid),
+                Some(ended) = self.tasks.join_next() => self.ended(ended, &pods),
+                Some(_) = self.orphans.join_next() => {}
+            }
+        }
+        self.workers.clear();
+        self.tasks.shutdown().await;
+        self.orphans.shutdown().await;
+    }
+
+    fn take(&mut self, change: Change<Pod>) {
+        let old_uid = change.old.as_ref().and_then(|old| old.metadata.uid.clone());
+        if let Some(old_uid) = old_uid.filter(|old_uid| *old_uid != change.uid) {
+            self.gone(&old_uid);
+        }
+        match change.kind {
+            ChangeKind::Deleted => self.gone(&change.uid),
+            ChangeKind::Applied => match self.workers.get(&change.uid) {
+                Some(handle) => {
+                    handle.pod.send_replace(change.object);
+                }
+                None => self.spawn(change.uid, change.object),
+            },
+        }
+    }
+
+    fn spawn(&mut self, uid: String, pod: Arc<Pod>) {
+        let (sender, receiver) = watch::channel(pod);
+        let nudge = Arc::new(Notify::new());
+        let worker =
+            Worker::new(Arc::clone(&self.shared), Inbox { pod: receiver, nudge: Arc::clone(&nudge) });
+        let name = uid.clone();
+        let task = self.tasks.spawn(async move {
+            worker.run().await;
+            name
+        });
+        self.workers.insert(uid, Handle { pod: sender, nudge, task: task.id() });
+    }
+
+    /// The object is gone, by force or because nothing was left: whatever lives must end now.
+    fn gone(&mut self, uid: &str) {
+        let Some(handle) = self.workers.get(uid) else { return };
+        handle.pod.send_modify(|pod| {
+            let pod = Arc::make_mut(pod);
+            pod.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::now()));
+            pod.metadata.deletion_grace_period_seconds = Some(0);
+        });
+    }
+
+    fn nudge(&self, uid: &str) {
+        if let Some(handle) = self.workers.get(uid) {
+            handle.nudge.notify_one();
+        }
+    }
+
+    /// A worker ends when nothing of its pod is left; one that panicked is replaced while its pod exists.
+    fn ended(&mut self, ended: Result<String, JoinError>, pods: &Cache<Pod>) {
+        match ended {
+            Ok(uid) => {
+                self.workers.remove(&uid);
+            }
+            Err(error) => {
+                let uid = self
+                    .workers
+                    .iter()
+                    .find(|(_, handle)| handle.task == error.id())
+                    .map(|(uid, _)| uid.clone());
+                tracing::error!(%error, pod_uid = ?uid, "a pod's worker panicked");
+                let Some(uid) = uid else { return };
+                self.workers.remove(&uid);
+                let pod =
+                    pods.list().into_iter().find(|pod| pod.metadata.uid.as_deref() == Some(uid.as_str()));
+                if let Some(pod) = pod {
+                    self.spawn(uid, pod);
+                }
+            }
+        }
+    }
+
+    /// Pods that were deleted from the API while no agent ran.
+    async fn remove_orphans(&mut self, pods: &Cache<Pod>) {
+        let known: BTreeSet<String> = pods.list().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        let sandboxes = loop {
+            match self.shared.runtime.sandboxes().await {
+                Ok(sandboxes) => break sandboxes,
+                Err(error) => tracing::warn!(%error, "the runtime does not list its sandboxes"),
+            }
+            tokio::time::sleep(ORPHAN_RETRY).await;
+        };
+        let orphans: Vec<SandboxId> = sandboxes
+            .into_iter()
+            .filter(|sandbox| !known.contains(&sandbox.uid))
+            .map(|sandbox| sandbox.id)
+            .collect();
+        if orphans.is_empty() {
+            return;
+        }
+        tracing::info!(count = orphans.len(), "removing sandboxes of pods that are gone");
+        let shared = Arc::clone(&self.shared);
+        self.orphans.spawn(async move {
+            while let Err(error) = worker::remove_orphan(shared.runtime.as_ref(), &orphans).await {
+                tracing::warn!(%error, "sandboxes of pods that are gone stay for now");
+                tokio::time::sleep(ORPHAN_RETRY).await;
+            }
+        });
+        if let Some(volumes) = &self.shared.volumes {
+            for uid in volumes.pods().into_iter().filter(|uid| !known.contains(uid)) {
+                if let Err(error) = volumes.remove(&uid) {
+                    tracing::warn!(%error, uid, "files of a pod that is gone stay");
+                }
+            }
+        }
+    }
+}
+
+/// Stops every pod with its grace period and removes it from the runtime. The objects stay in the API, so the next agent on
+/// this directory runs the same pods again.
+pub async fn stop_all(runtime: Arc<dyn Runtime>, pods: &Cache<Pod>) {
+    let graces: BTreeMap<String, Duration> = pods.list().iter().filter_map(grace).collect();
+    let sandboxes = match runtime.sandboxes().await {
+        Ok(sandboxes) => sandboxes,
+        Err(error) => {
+            tracing::error!(%error, "pods are not stopped");
+            return;
+        }
+    };
+    let mut stops = JoinSet::new();
+    for sandbox in sandboxes {
+        let grace = graces.get(&sandbox.uid).copied().unwrap_or_default();
+        let runtime = Arc::clone(&runtime);
+        stops.spawn(async move {
+            if let Err(error) = stop_pod(runtime, &sandbox.id, grace).await {
+                tracing::error!(%error, pod = sandbox.name, "pod is not stopped");
+            }
+        });
+    }
+    while stops.join_next().await.is_some() {}
+}
+
+fn grace(pod: &Arc<Pod>) -> Option<(String, Duration)> {
+    let seconds = u64::try_from(grace_seconds(pod)).unwrap_or(0);
+    Some((pod.metadata.uid.clone()?, Duration::from_secs(seconds)))
+}
+
+async fn stop_pod(
+    runtime: Arc<dyn Runtime>,
+    sandbox: &SandboxId,
+    grace: Duration,
+) -> Result<(), RuntimeError> {
+    let containers = runtime.containers().await?;
+    let mut stops = JoinSet::new();
+    for container in containers.into_iter().filter(|item| item.sandbox == *sandbox && item.is_live()) {
+        let runtime = Arc::clone(&runtime);
+        stops.spawn(async move { runtime.stop_container(&container.id, grace).await });
+    }
+    while let Some(stopped) = stops.join_next().await {
+        if let Ok(Err(error)) = stopped {
+            tracing::warn!(%error, "container is not stopped");
+        }
+    }
+    runtime.stop_sandbox(sandbox).await?;
+    runtime.remove_sandbox(sandbox).await
+}
