@@ -19,6 +19,8 @@ mod member;
 pub mod memory;
 pub mod mvcc;
 pub mod net;
+#[cfg(feature = "plant")]
+pub mod plant;
 mod raft;
 pub mod wal;
 pub mod watch;

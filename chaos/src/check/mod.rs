@@ -1,5 +1,6 @@
 //! Checkers: pure functions from a history to a verdict.
 
+pub mod judge;
 pub mod verdict;
 pub mod witness;
 

@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Violation;
 use crate::history::{Answer, Call, KeyState, Operation, Outcome};
 
@@ -18,7 +20,7 @@ use crate::history::{Answer, Call, KeyState, Operation, Outcome};
 const VIOLATIONS_MAX: usize = 20;
 
 /// One change that the log shows: one key at one revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     pub revision: i64,
     pub key: String,
@@ -27,7 +29,7 @@ pub struct LogEntry {
 }
 
 /// What was checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub reads: usize,
     pub writes: usize,

@@ -26,6 +26,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection: members are on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What tonic answers when it could not connect, so that nothing was sent.
+const NO_CONNECTION: &str = "tcp connect error";
+
 /// Why a call brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -170,9 +173,11 @@ fn key_state(kv: &KeyValue) -> KeyState {
     }
 }
 
-/// Only answers that the store gives before it proposes are definite; all else may have been applied.
+/// Only answers that the store gives before it proposes, and connections that never stood, are definite; all else may have
+/// been applied.
 fn classify(status: &Status) -> Failure {
-    let refused = ["etcdserver: no leader", "etcdserver: too many requests", "etcdserver: not capable"];
+    let refused =
+        ["etcdserver: no leader", "etcdserver: too many requests", "etcdserver: not capable", NO_CONNECTION];
     let is_refused = refused.contains(&status.message()) || status.code() == Code::InvalidArgument;
     if is_refused { Failure::NotApplied(text(status)) } else { Failure::Unknown(text(status)) }
 }

@@ -72,4 +72,8 @@ pub enum Function {
     Restart,
     Partition,
     Heal,
+    /// All faults are over: which members serve again.
+    Recover,
+    /// The whole log as one member's watch shows it.
+    Audit,
 }

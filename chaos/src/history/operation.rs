@@ -135,7 +135,12 @@ fn invocation(event: &Event) -> Result<Operation, String> {
                 .and_then(Value::as_i64)
                 .ok_or_else(|| broken("a cas expects nothing"))?,
         },
-        Function::Kill | Function::Restart | Function::Partition | Function::Heal => {
+        Function::Kill
+        | Function::Restart
+        | Function::Partition
+        | Function::Heal
+        | Function::Recover
+        | Function::Audit => {
             return Err(broken("a client injects a fault"));
         }
     };
