@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tracing::info;
 
 use crate::authn::User;
 use crate::catalog::stored_kind;
@@ -34,6 +35,11 @@ pub(crate) async fn ensure(api: &Api, advertised: IpAddr, port: u16) -> Result<(
         },
     });
     create(api, "", "services", "default", &service).await?;
+    if advertised.is_loopback() {
+        // No pod could reach it, and endpoints may not hold such an address.
+        info!(%advertised, "a loopback address is not published in the kubernetes service");
+        return Ok(());
+    }
     publish_address(api, advertised, port).await
 }
 

@@ -16,6 +16,7 @@ mod authn;
 mod authz;
 mod bootstrap;
 mod catalog;
+mod compaction;
 mod endpoints;
 mod grpc;
 mod metrics;

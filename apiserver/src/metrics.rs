@@ -17,6 +17,15 @@ struct RequestLabels {
     code: u16,
 }
 
+/// A request that is being served.
+pub(crate) struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -51,12 +60,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn request_started(&self) {
+    /// Counts a request as being served until the guard is dropped, also when its client goes away.
+    pub(crate) fn request_started(&self) -> InFlight {
         self.inflight.inc();
+        InFlight(self.inflight.clone())
     }
 
     pub(crate) fn request_ended(&self, verb: &str, code: u16, took: Duration) {
-        self.inflight.dec();
         self.duration_seconds.observe(took.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { verb: verb.to_owned(), code }).inc();
     }

@@ -30,6 +30,7 @@ use transport::tls::{Pem, ServerTls, ServerTlsSource, TlsError};
 
 use crate::admission::ServiceRanges;
 use crate::bootstrap;
+use crate::compaction;
 use crate::endpoints::Api;
 use crate::endpoints::status::Status;
 use crate::grpc::{self, Services};
@@ -130,6 +131,7 @@ impl Server {
         let grpc = grpc::router(&services);
         let chain = Chain { rest, grpc, metrics, inflight: Arc::new(Semaphore::new(INFLIGHT_MAX)) };
         let mut tasks = JoinSet::new();
+        tasks.spawn(compaction::run(Arc::clone(&api.storage.kv), shutdown.clone()));
         tasks.spawn(make_initial_objects(api, config.advertise, local_addr.port(), shutdown.clone()));
         tasks.spawn(async move {
             let service = tower::service_fn(move |request| chain.clone().handle(request));
@@ -192,7 +194,7 @@ struct Chain {
 impl Chain {
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (started, verb) = (Instant::now(), request.method().as_str().to_owned());
-        self.metrics.request_started();
+        let _in_flight = self.metrics.request_started();
         let audit_id = audit_id(&request);
         let served = AssertUnwindSafe(self.limited(request.map(Body::new))).catch_unwind().await;
         let mut response = served.unwrap_or_else(|_panic| {

@@ -48,12 +48,7 @@ impl TestServer {
         let server = Self { address: running.local_addr, bundle, shutdown, running };
         let admin = server.admin();
         let ready = async {
-            while admin
-                .get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")
-                .await
-                .code
-                != 200
-            {
+            while admin.get("/api/v1/namespaces/default/services/kubernetes").await.code != 200 {
                 tokio::task::yield_now().await;
             }
         };
