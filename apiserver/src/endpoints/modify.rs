@@ -132,7 +132,7 @@ fn check_name(call: &Call, object: &Object) -> Result<(), Status> {
 }
 
 /// A uid or resourceVersion in the object must be the current one; absent means unconditional.
-fn check_preconditions(call: &Call, current: &Object, wanted: &Object) -> Result<(), Status> {
+pub(super) fn check_preconditions(call: &Call, current: &Object, wanted: &Object) -> Result<(), Status> {
     let (uid, wanted_uid) = (object::uid(current), object::uid(wanted));
     if !wanted_uid.is_empty() && wanted_uid != uid {
         let why =
@@ -177,7 +177,7 @@ fn validate(call: &Call, part: Part, wanted: &Object, old: &Object) -> Result<()
 }
 
 /// Whether the object was only waiting for its finalizers, and this write took the last one.
-fn is_fully_released(object: &Object) -> bool {
+pub(super) fn is_fully_released(object: &Object) -> bool {
     let grace = object::metadata(object).and_then(|metadata| metadata.get("deletionGracePeriodSeconds"));
     let waits_for_spec = object::at(object, &["spec", "finalizers"])
         .and_then(Value::as_array)
