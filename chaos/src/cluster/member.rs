@@ -13,7 +13,7 @@ use super::Program;
 /// A member, running or not. Its data directory outlives the process.
 pub struct Member {
     pub name: String,
-    pub(super) namespace: String,
+    pub(super) namespace: Option<String>,
     pub(super) program: Program,
     pub(super) arguments: Vec<String>,
     pub(super) log: PathBuf,
@@ -34,10 +34,13 @@ impl Member {
     /// When the process cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        // Both tools replace themselves by what they start: the pid is the member's.
+        let enter =
+            self.namespace.as_ref().map(|name| ["nsenter".to_owned(), format!("--net=/run/netns/{name}")]);
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "nsenter"])
-            .arg(format!("--net=/run/netns/{}", self.namespace))
+            .args(["--pdeathsig", "KILL"])
+            .args(enter.iter().flatten())
             .arg(&self.program.binary)
             .args(&self.arguments)
             .envs(self.program.environment.iter().map(|(name, value)| (name, value)))
@@ -60,6 +63,18 @@ impl Member {
         child.start_kill().with_context(|| format!("cannot kill member {}", self.name))?;
         let status = child.wait().await?;
         Ok(status.signal().map(|signal| Killed { pid, signal }))
+    }
+
+    /// Returns the pid of the running process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
+    }
+
+    /// Returns the last line of its log.
+    pub(super) fn last_words(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).lines().last().unwrap_or("it logged nothing").to_owned()
     }
 
     /// Whether the process has ended by itself; says how.

@@ -26,9 +26,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(100);
 /// A member that is alive says at once who leads.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
-/// The port of every member, each at its own address.
-const CLIENT_PORT: u16 = 2379;
-const PEER_PORT: u16 = 2380;
 
 /// What the members run.
 #[derive(Clone, Debug)]
@@ -49,10 +46,22 @@ impl Program {
     }
 }
 
+/// Where a member lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub name: String,
+    pub client_url: String,
+    pub peer_url: String,
+    /// Its network namespace; `None` for the harness's own.
+    pub namespace: Option<String>,
+}
+
 /// The members of one run.
 pub struct Cluster {
     pub members: Vec<Member>,
     clients: Vec<MemberClient>,
+    places: Vec<Place>,
+    data: PathBuf,
     /// Member ids, once each has told its own.
     ids: Vec<u64>,
 }
@@ -62,43 +71,49 @@ impl Cluster {
     ///
     /// # Errors
     /// When a process cannot be started or one does not serve in time.
-    pub async fn start(program: &Program, network: &Network, folder: &Path) -> anyhow::Result<Self> {
-        let names = network.names();
-        let peer_url = |index: usize| format!("http://{}:{PEER_PORT}", network.address(index));
+    pub async fn start(
+        program: &Program,
+        places: &[Place],
+        token: &str,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let initial: Vec<String> =
-            names.iter().enumerate().map(|(index, name)| format!("{name}={}", peer_url(index))).collect();
+            places.iter().map(|place| format!("{}={}", place.name, place.peer_url)).collect();
         let mut members = Vec::new();
         let mut clients = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let client_url = format!("http://{}:{CLIENT_PORT}", network.address(index));
-            clients.push(MemberClient::new(&client_url)?);
+        std::fs::create_dir_all(folder.join("data"))?;
+        for place in places {
+            clients.push(MemberClient::new(&place.client_url)?);
+            let data = folder.join("data").join(&place.name);
             let mut arguments: Vec<String> = program.subcommand.map(str::to_owned).into_iter().collect();
-            let data = folder.join("data").join(name);
             let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
-            flag("name", name);
+            flag("name", &place.name);
             flag("data-dir", &data.to_string_lossy());
-            flag("listen-client-urls", &client_url);
-            flag("advertise-client-urls", &client_url);
-            flag("listen-peer-urls", &peer_url(index));
-            flag("initial-advertise-peer-urls", &peer_url(index));
+            flag("listen-client-urls", &place.client_url);
+            flag("advertise-client-urls", &place.client_url);
+            flag("listen-peer-urls", &place.peer_url);
+            flag("initial-advertise-peer-urls", &place.peer_url);
             flag("initial-cluster", &initial.join(","));
             flag("initial-cluster-state", "new");
-            flag("initial-cluster-token", network.run_id());
+            flag("initial-cluster-token", token);
             let mut member = Member {
-                name: name.clone(),
-                namespace: network.namespace(index),
+                name: place.name.clone(),
+                namespace: place.namespace.clone(),
                 program: program.clone(),
                 arguments,
-                log: folder.join(format!("{name}.log")),
+                log: folder.join(format!("{}.log", place.name)),
                 child: None,
             };
-            std::fs::create_dir_all(data.parent().unwrap_or(folder))?;
             member.start()?;
             members.push(member);
         }
-        let mut cluster = Self { members, clients, ids: Vec::new() };
+        let mut cluster =
+            Self { members, clients, places: places.to_vec(), data: folder.join("data"), ids: Vec::new() };
         let silent = cluster.wait_ready().await;
-        anyhow::ensure!(silent.is_empty(), "{} did not begin to serve: see its log", silent.join(", "));
+        if let Some(member) = cluster.members.iter_mut().find(|member| silent.contains(&member.name)) {
+            let ended = member.ended().unwrap_or_else(|| "it is still running".to_owned());
+            anyhow::bail!("{} did not begin to serve ({ended}): {}", member.name, member.last_words());
+        }
         for client in &cluster.clients {
             let status = client.status().await.context("a member that serves has no status")?;
             cluster.ids.push(status.header.map_or(0, |header| header.member_id));
@@ -111,6 +126,21 @@ impl Cluster {
     pub fn targets(&self) -> Vec<Target> {
         let named = self.members.iter().zip(&self.clients);
         named.map(|(member, client)| Target { name: member.name.clone(), client: client.clone() }).collect()
+    }
+
+    /// Returns the folder that holds the members' data.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Returns a client with a connection of its own to the member at this place.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn connect(&self, index: usize) -> anyhow::Result<MemberClient> {
+        let place = self.places.get(index).context("no such member")?;
+        Ok(MemberClient::new(&place.client_url)?)
     }
 
     /// Returns the place of the leader, as the members with the newest term see it.

@@ -8,10 +8,14 @@ use std::path::Path;
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 
+use super::Place;
 use super::command::run;
 
 /// Begins the name of every namespace that this harness makes.
 pub const RUN_PREFIX: &str = "keelson-chaos-";
+/// The ports of every member, each at its own address.
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
 /// Cut pairs of addresses; packets that a cut has eaten are counted.
@@ -113,9 +117,20 @@ impl Network {
         &self.run_id
     }
 
-    /// Returns the members' names: n1, n2, and so on.
+    /// Returns where each member lives.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
+    pub fn places(&self) -> Vec<Place> {
+        let place = |(index, name)| Place {
+            name,
+            client_url: format!("http://{}:{CLIENT_PORT}", self.address(index)),
+            peer_url: format!("http://{}:{PEER_PORT}", self.address(index)),
+            namespace: Some(self.namespace(index)),
+        };
+        self.names().into_iter().enumerate().map(place).collect()
+    }
+
+    /// Returns the members' names: n1, n2, and so on.
+    fn names(&self) -> Vec<String> {
         (1..=self.members).map(|number| format!("n{number}")).collect()
     }
 

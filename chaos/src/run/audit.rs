@@ -33,12 +33,16 @@ pub(super) async fn final_reads(
             progress: Arc::new(Progress::default()),
             seen: std::collections::BTreeMap::new(),
         };
-        tasks.spawn(worker.read_all(keys.to_vec().into_iter()));
+        tasks.spawn(read_keys(worker, keys.to_vec()));
     }
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
     Ok(())
+}
+
+async fn read_keys(worker: Worker, keys: Vec<String>) -> std::io::Result<()> {
+    worker.read_all(keys.into_iter()).await
 }
 
 /// Reads the log of every member that serves, up to the newest revision that any client has seen.

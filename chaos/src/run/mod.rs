@@ -56,7 +56,7 @@ pub fn run(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
 async fn run_here(options: &Options, folder: &Folder, network: &Network) -> anyhow::Result<Outcome> {
     let mut program = Program::new(&options.binary);
     program.environment.clone_from(&options.environment);
-    let mut cluster = Cluster::start(&program, network, folder.path()).await?;
+    let mut cluster = Cluster::start(&program, &network.places(), network.run_id(), folder.path()).await?;
     say(&format!("{} members serve, in namespaces {}-*", options.members, network.run_id()));
     let ended = tokio::select! {
         ended = phases(options, folder, network, &mut cluster) => ended,

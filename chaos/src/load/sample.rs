@@ -1,0 +1,186 @@
+//! One measurement: a number of clients, each waiting for its answer, for some seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+
+use super::generator;
+use super::process::usage;
+use crate::cluster::Cluster;
+use crate::etcd::MemberClient;
+
+/// Connections per member at most: beyond that clients share, as those of an API server do.
+const CONNECTIONS_PER_MEMBER_MAX: u32 = 16;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Put,
+    /// Linearizable.
+    Get,
+}
+
+impl Operation {
+    /// Returns its name in the report.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "linearizable get",
+        }
+    }
+}
+
+/// What one measurement has shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub operation: Operation,
+    pub clients: u32,
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// Of all members together.
+    pub cpu_us_per_operation: f64,
+    pub bytes_written_per_operation: f64,
+    pub errors: u64,
+}
+
+impl Sample {
+    /// Returns the line that is shown while it runs.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{:>4} clients {:<16} {:>8.0}/s  p50 {:>6.2} ms  p99 {:>7.2} ms  {:>5.0} us cpu  {:>6.0} bytes  {} errors",
+            self.clients,
+            self.operation.name(),
+            self.per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.cpu_us_per_operation,
+            self.bytes_written_per_operation,
+            self.errors
+        )
+    }
+}
+
+/// Measures puts and gets with each number of clients.
+///
+/// # Errors
+/// When a member dies or cannot be connected to.
+pub(super) async fn all(
+    cluster: &Cluster,
+    clients: &[u32],
+    warm_up: Duration,
+    length: Duration,
+) -> anyhow::Result<Vec<Sample>> {
+    let written = Arc::new(AtomicU64::new(0));
+    measure(cluster, &written, Operation::Put, 16, warm_up).await?;
+    let mut samples = Vec::new();
+    for clients in clients {
+        for operation in [Operation::Put, Operation::Get] {
+            samples.push(measure(cluster, &written, operation, *clients, length).await?);
+        }
+    }
+    Ok(samples)
+}
+
+async fn measure(
+    cluster: &Cluster,
+    written: &Arc<AtomicU64>,
+    operation: Operation,
+    clients: u32,
+    length: Duration,
+) -> anyhow::Result<Sample> {
+    let pids: Vec<u32> = cluster.members.iter().filter_map(crate::cluster::Member::pid).collect();
+    let channels = connect(cluster, clients).await?;
+    // The first client asks the leader, whoever it is; the others follow around the members.
+    let before = usage(&pids, cluster.data())?;
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (number, client) in (0..clients).zip(channels.iter().cycle().cloned()) {
+        let work = Work { client, operation, written: Arc::clone(written), until: began + length };
+        tasks.spawn(work.run(u64::from(number)));
+    }
+    let mut latencies = histogram()?;
+    let mut errors = 0;
+    while let Some(ended) = tasks.join_next().await {
+        let (own, own_errors) = ended.context("a client panicked")??;
+        latencies.add(own)?;
+        errors += own_errors;
+    }
+    let elapsed = began.elapsed();
+    let after = usage(&pids, cluster.data())?;
+    let operations = float(latencies.len()).max(1.0);
+    let milliseconds = |quantile| float(latencies.value_at_quantile(quantile)) / 1e3;
+    Ok(Sample {
+        operation,
+        clients,
+        per_second: float(latencies.len()) / elapsed.as_secs_f64(),
+        p50_ms: milliseconds(0.5),
+        p99_ms: milliseconds(0.99),
+        cpu_us_per_operation: float(after.cpu_microseconds - before.cpu_microseconds) / operations,
+        bytes_written_per_operation: float(after.bytes_written - before.bytes_written) / operations,
+        errors,
+    })
+}
+
+/// Opens connections, beginning with the leader's.
+async fn connect(cluster: &Cluster, clients: u32) -> anyhow::Result<Vec<MemberClient>> {
+    let leader = cluster.leader().await.context("no leader")?;
+    let members = u32::try_from(cluster.members.len())?;
+    let connections = clients.min(CONNECTIONS_PER_MEMBER_MAX * members);
+    let mut channels = Vec::new();
+    for number in 0..usize::try_from(connections)? {
+        let client = cluster.connect((leader + number) % cluster.members.len())?;
+        client.status().await.context("a member does not answer")?;
+        channels.push(client);
+    }
+    Ok(channels)
+}
+
+struct Work {
+    client: MemberClient,
+    operation: Operation,
+    written: Arc<AtomicU64>,
+    until: Instant,
+}
+
+impl Work {
+    async fn run(self, mut draw: u64) -> anyhow::Result<(Histogram<u64>, u64)> {
+        let mut latencies = histogram()?;
+        let mut errors = 0;
+        while Instant::now() < self.until {
+            let began = Instant::now();
+            let answered = match self.operation {
+                Operation::Put => {
+                    let count = self.written.fetch_add(1, Ordering::Relaxed);
+                    self.client.write(&generator::key(count), &generator::value(count)).await
+                }
+                Operation::Get => {
+                    draw =
+                        draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let count = (draw >> 33) % self.written.load(Ordering::Relaxed).max(1);
+                    self.client.read(&generator::key(count)).await
+                }
+            };
+            match answered {
+                Ok(_) => latencies.record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))?,
+                Err(_) => errors += 1,
+            }
+        }
+        Ok((latencies, errors))
+    }
+}
+
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new(3)?)
+}
+
+/// Exact up to 2^53, far beyond what a measurement counts.
+#[expect(clippy::as_conversions, reason = "std has no other conversion from u64 to f64")]
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
