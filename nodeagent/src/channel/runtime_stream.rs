@@ -60,6 +60,8 @@ pub(super) struct RuntimeStream {
     stderr: Option<StreamReader>,
     error: Option<StreamReader>,
     status: Vec<u8>,
+    /// Readers alone do not keep a session: without this it would end with the input.
+    _session: Session,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -93,6 +95,7 @@ impl RuntimeStream {
             stderr: None,
             error: Some(error),
             status: Vec::new(),
+            _session: session.clone(),
             _driver: driver,
         };
         if request.stdin {
