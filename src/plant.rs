@@ -1,2 +1,22 @@
-//! keelson
-fn main() {}
+//! `keelson-plant`: the same program with planted bugs compiled in, so that the checkers can show that they fail.
+
+mod agent;
+mod args;
+mod image;
+mod outcome;
+mod server;
+mod telemetry;
+mod token;
+mod up;
+mod wiring;
+
+use std::process::ExitCode;
+
+pub(crate) use wiring::{runtime, stop_signal};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    outcome::exit_code(args::run())
+}

@@ -163,7 +163,8 @@ fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
     names.addresses.dedup();
     let issued = config.bundle.issue_server("kube-apiserver", &names)?;
     Ok(ServerTls::new(ServerTlsSource {
-        certificate: Pem::from(issued.certificate_pem),
+        // The CA rides along for agents that know only its hash yet.
+        certificate: Pem::from(issued.certificate_pem + config.bundle.ca_pem()),
         key: Pem::from(issued.key_pem),
         client_ca: Some(Pem::from(config.bundle.ca_pem().to_owned())),
     })?)

@@ -14,6 +14,9 @@ const BACKDATE_HOURS: i64 = 1;
 /// A year; servers and agents renew long before.
 const LEAF_DAYS: i64 = 365;
 
+/// Organization of the store members' certificates.
+pub const MEMBERS: &str = "keelson:members";
+
 /// A certificate with its key.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -52,9 +55,27 @@ impl Bundle {
     /// # Errors
     /// When a name is not valid in a certificate.
     pub fn issue_server(&self, common_name: &str, names: &ServerNames) -> Result<Issued, PkiError> {
+        self.issue_for_names(common_name, None, names)
+    }
+
+    /// Issues the certificate of a store member, which serves and asks the other members. Its organization sets it apart
+    /// from everything else that the CA signs.
+    ///
+    /// # Errors
+    /// When a name is not valid in a certificate.
+    pub fn issue_member(&self, name: &str, names: &ServerNames) -> Result<Issued, PkiError> {
+        self.issue_for_names(name, Some(MEMBERS), names)
+    }
+
+    fn issue_for_names(
+        &self,
+        common_name: &str,
+        group: Option<&str>,
+        names: &ServerNames,
+    ) -> Result<Issued, PkiError> {
         let mut params = CertificateParams::new(names.dns.clone())?;
         params.subject_alt_names.extend(names.addresses.iter().copied().map(SanType::IpAddress));
-        params.distinguished_name = subject(common_name, None);
+        params.distinguished_name = subject(common_name, group);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params)

@@ -9,7 +9,7 @@ mod kubeconfig;
 mod service_account;
 
 pub use bundle::{Bundle, PkiError};
-pub use issue::{Issued, ServerNames};
+pub use issue::{Issued, MEMBERS, ServerNames};
 pub use join_token::{JoinToken, JoinTokenError};
 pub use kubeconfig::{Kubeconfig, KubeconfigContext};
 pub use service_account::{BoundObject, TokenClaims, TokenError, TokenSigner, VerifiedToken};

@@ -32,7 +32,7 @@ pub struct HostsConfig {
     pub cluster: ClusterId,
     /// The namespace that links and forwards them, the machine's own outside of tests.
     pub root: Netns,
-    /// Directory of the files `agent-N.netns`.
+    /// Directory of the files `agent-N.netns`, N from 1.
     pub run_dir: PathBuf,
     /// How many; at most [`NODE_COUNT_MAX`].
     pub count: u16,
@@ -118,7 +118,7 @@ pub fn layout(config: &HostsConfig) -> Result<Hosts, NetworkError> {
         return Err(beyond);
     }
     let node = |index: u16| {
-        let path = config.run_dir.join(format!("agent-{index}.netns"));
+        let path = config.run_dir.join(format!("agent-{}.netns", index + 1));
         links.nth(u32::from(index) + 2).map(|address| NodeNamespace { index, address, path })
     };
     let nodes = (0..config.count).map(node).collect::<Option<Vec<_>>>();

@@ -6,10 +6,12 @@
 
 mod client;
 mod pem;
+mod pinned;
 mod server;
 
 pub use client::ClientIdentity;
 pub use pem::{Pem, TlsError};
+pub use pinned::fetch_ca;
 pub use server::{ServerTls, ServerTlsSource};
 
 /// Application protocols offered on ports that speak HTTP.

@@ -23,6 +23,8 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
     #[error("{0:?} is not a server address such as https://host:6443")]
     Address(String),
+    #[error("cannot reach {server}, or it is not of the cluster that the token names")]
+    Unreachable { server: String, source: std::io::Error },
 }
 
 /// Where PEM text comes from.

@@ -1,0 +1,59 @@
+//! What every long-running command needs: a runtime and the signal to stop.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use store::cli::CliError;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::outcome::Usage;
+use crate::telemetry;
+
+/// Returns the runtime of a command.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("keelson")
+        .build()
+        .context("cannot start threads")
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn stop_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Runs `keelson store` until SIGTERM or Ctrl-C.
+pub fn run_store(args: store::cli::Args) -> Result<ExitCode> {
+    telemetry::start();
+    transport::install_crypto();
+    runtime()?.block_on(async {
+        let shutdown = CancellationToken::new();
+        let signalled = shutdown.clone();
+        let signals = tokio::spawn(async move {
+            if stop_signal().await.is_ok() {
+                signalled.cancel();
+            }
+        });
+        let result = store::cli::run(args, shutdown).await;
+        signals.abort();
+        result.map_err(store_error)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the store's distinction between wrong use and failure.
+pub fn store_error(error: CliError) -> anyhow::Error {
+    match error {
+        CliError::Usage(line) => Usage(line).into(),
+        CliError::Failed(line) => anyhow::anyhow!(line),
+    }
+}

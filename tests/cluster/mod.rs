@@ -1,0 +1,140 @@
+//! A cluster under test: the release binary in a temporary directory, driven as a user would, gone afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary under test.
+pub const KEELSON: &str = env!("CARGO_BIN_EXE_keelson");
+
+/// Containers stop with their grace period, so a clean stop may take this long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time until a cluster of any size is Ready on two shared cores.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A running `keelson up`.
+pub struct Cluster {
+    pub data_dir: PathBuf,
+    process: Option<Child>,
+    // Removed when the test ends, after the cluster.
+    _folder: tempfile::TempDir,
+    args: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts `keelson up` with `args` on a fresh data directory, with the example images, and waits until it is Ready.
+    pub fn start(args: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("keelson-test-").tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut cluster = Self { data_dir, process: None, _folder: folder, args };
+        cluster.start_again();
+        cluster
+    }
+
+    /// Starts the same cluster on the same data directory.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the cluster is running");
+        let log = fs::File::create(self.data_dir.with_extension("up.log")).unwrap();
+        let mut command = Command::new(KEELSON);
+        command.arg("up").arg("--data-dir").arg(&self.data_dir).args(["--api-port", "0"]).args(&self.args);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+        self.wait("keelson up says Ready", READY_TIMEOUT, |cluster| cluster.up_log().contains("Ready"));
+    }
+
+    /// What `keelson up` printed so far.
+    pub fn up_log(&self) -> String {
+        fs::read_to_string(self.data_dir.with_extension("up.log")).unwrap_or_default()
+    }
+
+    /// Stops the cluster as Ctrl-C does and waits until it is gone.
+    pub fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let status = Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+        assert!(status.success(), "keelson up ended before it was stopped:\n{}", self.up_log());
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while process.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                process.kill().unwrap();
+                process.wait().unwrap();
+                panic!("keelson up did not stop within {STOP_TIMEOUT:?}:\n{}", self.up_log());
+            }
+            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `condition` holds; the deadline bounds a failure, it is not a pause.
+    pub fn wait(&mut self, what: &str, timeout: Duration, condition: impl Fn(&Self) -> bool) -> Duration {
+        let start = Instant::now();
+        while !condition(self) {
+            if let Some(process) = &mut self.process
+                && let Some(status) = process.try_wait().unwrap()
+            {
+                self.process = None;
+                panic!("keelson up ended ({status}) while waiting: {what}\n{}", self.up_log());
+            }
+            assert!(start.elapsed() < timeout, "not within {timeout:?}: {what}\n{}", self.up_log());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        start.elapsed()
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, args: &[&str]) -> Output {
+        Command::new(kubectl())
+            .arg("--kubeconfig")
+            .arg(self.data_dir.join("admin.kubeconfig"))
+            .args(args)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .env("HOME", self.data_dir.parent().unwrap_or(Path::new("/")))
+            .output()
+            .unwrap()
+    }
+
+    /// Runs kubectl, expects success and returns what it printed.
+    pub fn kubectl_ok(&self, args: &[&str]) -> String {
+        let output = self.kubectl(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {args:?} failed: {stderr}\n{}", self.up_log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Returns the process id in a pid file, such as `server-1`.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let text = fs::read_to_string(self.data_dir.join("run").join(format!("{name}.pid"))).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Kills a process of the cluster without warning.
+    pub fn kill(&self, name: &str) {
+        let pid = self.pid(name).unwrap_or_else(|| panic!("{name} is not running"));
+        let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+        assert!(status.success(), "cannot kill {name}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the cluster said:\n{}", self.up_log());
+        }
+        let Some(mut process) = self.process.take() else { return };
+        let _ended_already = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let _ended_already = process.kill();
+        let _status = process.wait();
+    }
+}
+
+/// Returns the kubectl to use: `$KUBECTL`, or the one on the PATH.
+pub fn kubectl() -> PathBuf {
+    std::env::var_os("KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from)
+}
