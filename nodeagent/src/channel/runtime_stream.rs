@@ -166,7 +166,11 @@ async fn open(session: &Session, kind: &str) -> Result<(StreamReader, StreamWrit
 /// Reads a channel; its end closes it, and a closed one is silent.
 async fn read(reader: &mut Option<StreamReader>) -> Result<Option<Bytes>, StreamError> {
     let Some(open) = reader else { return std::future::pending().await };
-    let bytes = open.read().await?;
+    let bytes = match open.read().await {
+        // The runtime ends a session by resetting its streams, right after the exit status.
+        Err(SpdyError::Reset(_)) => None,
+        other => other?,
+    };
     if bytes.is_none() {
         *reader = None;
     }
