@@ -22,6 +22,8 @@ use crate::workload::Target;
 
 /// Longest wait for a member that was started or healed.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks whether a member that was started has ended.
+const START_ROUND: Duration = Duration::from_secs(1);
 /// Between two questions to a member that does not serve yet.
 const READY_POLL: Duration = Duration::from_millis(100);
 /// A member that is alive says at once who leads.
@@ -109,16 +111,29 @@ impl Cluster {
         }
         let mut cluster =
             Self { members, clients, places: places.to_vec(), data: folder.join("data"), ids: Vec::new() };
-        let silent = cluster.wait_ready().await;
-        if let Some(member) = cluster.members.iter_mut().find(|member| silent.contains(&member.name)) {
-            let ended = member.ended().unwrap_or_else(|| "it is still running".to_owned());
-            anyhow::bail!("{} did not begin to serve ({ended}): {}", member.name, member.last_words());
-        }
+        cluster.wait_started().await?;
         for client in &cluster.clients {
             let status = client.status().await.context("a member that serves has no status")?;
             cluster.ids.push(status.header.map_or(0, |header| header.member_id));
         }
         Ok(cluster)
+    }
+
+    /// Waits until every member serves, or one has ended: that one would never.
+    async fn wait_started(&mut self) -> anyhow::Result<()> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let round = tokio::time::timeout(START_ROUND, self.wait_ready()).await;
+            if round.is_ok_and(|silent| silent.is_empty()) {
+                return Ok(());
+            }
+            for member in &mut self.members {
+                if let Some(status) = member.ended() {
+                    anyhow::bail!("{} ended ({status}): {}", member.name, member.last_words());
+                }
+            }
+            anyhow::ensure!(began.elapsed() < READY_TIMEOUT, "members do not serve within {READY_TIMEOUT:?}");
+        }
     }
 
     /// Returns every member as clients see it.

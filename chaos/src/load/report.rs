@@ -36,7 +36,8 @@ impl Report {
             format!("{side:?}: {name}, {}", version.lines().next().unwrap_or("version unknown"))
         });
         let cores = std::thread::available_parallelism()?;
-        let file_system = run_command("stat", &["-f", "-c", "%T", &data.to_string_lossy()], "")?;
+        let listing = run_command("df", &["--output=fstype", &data.to_string_lossy()], "")?;
+        let file_system = listing.lines().last().unwrap_or("?");
         let load = std::fs::read_to_string("/proc/loadavg")?;
         let load = load.split(' ').next().unwrap_or("?");
         let machine =

@@ -16,6 +16,7 @@ use super::{Options, Outcome};
 use crate::check::Verdict;
 use crate::check::judge::Minimums;
 use crate::check::witness::LogEntry;
+use crate::history::{self, EventKind, Process};
 
 /// Version of the files in the folder.
 const FORMAT: u32 = 1;
@@ -124,6 +125,9 @@ impl Folder {
             Verdict::Fail(violations) => ("fail", violations.as_slice(), &[][..]),
             Verdict::Invalid(reasons) => ("invalid", &[][..], reasons.as_slice()),
         };
+        let faults = history::read(&self.history())?
+            .into_iter()
+            .filter(|event| event.process == Process::NEMESIS && event.kind == EventKind::Info);
         let content = json!({
             "format": FORMAT,
             "verdict": verdict,
@@ -131,6 +135,7 @@ impl Folder {
             "reasons": reasons,
             "counts": outcome.counts,
             "minimums": options.minimums(),
+            "faults": faults.collect::<Vec<_>>(),
             "reproduce": options.reproduce(),
         });
         std::fs::write(self.path.join("result.json"), format!("{content:#}\n"))?;

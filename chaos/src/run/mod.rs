@@ -47,9 +47,10 @@ pub fn run(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
             outcome
         });
         harness.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the harness panicked")))
-    })?;
-    folder.write_outcome(options, &outcome)?;
+    });
     folder.remove_data();
+    let outcome = outcome?;
+    folder.write_outcome(options, &outcome)?;
     Ok(outcome)
 }
 
