@@ -33,7 +33,8 @@ fn the_store_passes_kills_and_partitions() {
 #[cfg(feature = "plant")]
 #[test]
 fn a_planted_stale_read_is_found_on_five_of_five_seeds() {
-    let planted = ["--nemesis", "partition", "--time-limit", "15s", "--member-env", "KEELSON_PLANT=stale-read"];
+    let planted =
+        ["--nemesis", "partition", "--time-limit", "15s", "--member-env", "KEELSON_PLANT=stale-read"];
     for seed in 1..=5 {
         let Some(output) = run(env!("CARGO_BIN_EXE_keelson-plant"), seed, &planted) else { return };
         let text = text(&output);
