@@ -10,8 +10,10 @@ use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::PROTOCOLS;
 use super::channel::ChannelMessage;
@@ -143,12 +145,13 @@ impl ChannelWriter {
         Ok(self.0.send(Message::Binary(message.encode())).await?)
     }
 
-    /// Says goodbye.
+    /// Says goodbye. The close carries a code: clients of the channel protocols take one without for a broken connection.
     ///
     /// # Errors
     /// When the connection breaks.
     pub async fn close(&mut self) -> Result<(), SocketError> {
-        self.0.send(Message::Close(None)).await?;
+        let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        self.0.send(Message::Close(Some(normal))).await?;
         Ok(self.0.close().await?)
     }
 }
