@@ -13,6 +13,9 @@ use crate::outcome::Usage;
 /// Version of the marker file; a directory of a newer one is refused.
 const MARKER_VERSION: u32 = 1;
 
+/// Folder of image archives that every agent imports when it starts.
+const IMAGES: &str = "images";
+
 /// Written first into an empty data directory: says that it is ours and which cluster it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -73,7 +76,8 @@ impl Layout {
     fn create_marker(&self, servers: u32) -> Result<Marker> {
         let root = self.root.display();
         let is_foreign = match fs::read_dir(&self.root) {
-            Ok(mut entries) => entries.next().is_some(),
+            // Archives may wait there for the first start.
+            Ok(entries) => entries.flatten().any(|entry| entry.file_name() != IMAGES),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => {
                 return Err(Usage(format!("{root} cannot be used as data directory: {error}")).into());

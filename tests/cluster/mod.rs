@@ -28,6 +28,9 @@ impl Cluster {
     pub fn start(args: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("keelson-test-").tempdir().unwrap();
         let data_dir = folder.path().join("data");
+        let packed =
+            Command::new(KEELSON).args(["image", "pack", "--output"]).arg(data_dir.join("images")).status();
+        assert!(packed.unwrap().success(), "the example images cannot be packed");
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut cluster = Self { data_dir, process: None, _folder: folder, args };
         cluster.start_again();
@@ -62,7 +65,6 @@ impl Cluster {
                 process.wait().unwrap();
                 panic!("keelson up did not stop within {STOP_TIMEOUT:?}:\n{}", self.up_log());
             }
-            std::thread::yield_now();
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

@@ -19,10 +19,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     setup::prepare()?;
     let binary = release_binary()?;
-    let mut command = Command::new(binary);
+    let mut command = Command::new(&binary);
     command.arg("up");
     if !args.up.iter().any(|arg| arg.starts_with("--data-dir")) {
-        command.arg("--data-dir").arg(root().join(".keelson"));
+        let data_dir = root().join(".keelson");
+        let images = data_dir.join("images");
+        process::run(Command::new(&binary).args(["image", "pack", "--output"]).arg(images))?;
+        command.arg("--data-dir").arg(data_dir);
     }
     command.args(&args.up);
     // Replaces this process, so that Ctrl-C reaches only the cluster.
@@ -32,6 +35,6 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds the release binary and returns its path.
 pub fn release_binary() -> Result<PathBuf> {
-    process::run(cargo().args(["build", "--release", "--locked", "--bin", "keelson"]))?;
+    process::run(cargo().args(["build", "--release", "--locked", "--workspace", "--bin", "keelson"]))?;
     Ok(target().join("release/keelson"))
 }

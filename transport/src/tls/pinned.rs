@@ -31,7 +31,8 @@ pub async fn fetch_ca(host: &str, port: u16, pin: &str) -> Result<CertificateDer
         .dangerous()
         .with_custom_certificate_verifier(Arc::<PinnedCa>::clone(&verifier))
         .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|_invalid| TlsError::Address(host.to_owned()))?;
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_invalid| TlsError::Address(host.to_owned()))?;
     let unreachable = |source| TlsError::Unreachable { server: format!("{host}:{port}"), source };
     let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
@@ -56,13 +57,17 @@ impl ServerCertVerifier for PinnedCa {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let is_pinned = |shown: &&CertificateDer<'_>| hex::encode(Sha256::digest(shown)) == self.pin;
-        let ca = intermediates.iter().find(is_pinned).ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let ca = intermediates
+            .iter()
+            .find(is_pinned)
+            .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        let verified = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified =
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca.clone().into_owned());
         Ok(verified)
     }
