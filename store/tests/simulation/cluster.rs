@@ -159,7 +159,7 @@ async fn run_member(machine: Machine) -> turmoil::Result {
     while machine.quiet.lock().unwrap().len() < NAMES.len() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let last = report(NAMES[machine.number], &*member).await;
+    let last = report(NAMES[machine.number], &member).await;
     machine.finals.lock().unwrap().push(last);
     // Goes on serving, for the others' reports.
     std::future::pending::<()>().await;
@@ -209,7 +209,7 @@ async fn run_client(id: u64, mut rng: SmallRng, member: Arc<Member>, machine: Ma
             Action::Get { key }
         };
         let operation = machine.history.lock().unwrap().invoke(id, action.clone());
-        let end = execute(&*member, &action).await;
+        let end = execute(&member, &action).await;
         machine.history.lock().unwrap().complete(operation, end);
     }
 }
