@@ -27,4 +27,5 @@ pub mod watch;
 pub mod wire;
 
 pub use config::Config;
+pub use directory::DirectoryError;
 pub use member::{Member, MemberConfig, MemberError};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Engines;
+use crate::directory::Directory;
 use crate::engine::{Engine, EngineError, MemoryEngine, RocksEngine, RocksOptions};
 
 /// Names the current engine's directory; replaced by rename, so it names a whole engine at any time.
@@ -15,6 +16,7 @@ const CURRENT: &str = "CURRENT";
 pub struct FsEngines {
     directory: PathBuf,
     staged: Mutex<Option<u64>>,
+    _owner: Option<Directory>,
 }
 
 impl FsEngines {
@@ -24,7 +26,12 @@ impl FsEngines {
     /// When it cannot be created.
     pub fn new(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), staged: Mutex::new(None) })
+        Ok(Self { directory: directory.to_owned(), staged: Mutex::new(None), _owner: None })
+    }
+
+    /// Keeps the data directory locked as long as somebody may write to it.
+    pub(crate) fn owning(self, owner: Directory) -> Self {
+        Self { _owner: Some(owner), ..self }
     }
 
     fn path(&self, number: u64) -> PathBuf {

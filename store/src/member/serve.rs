@@ -21,7 +21,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Answers peers until `stop`.
 pub(super) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>, stop: CancellationToken) {
-    let service = PeerServer::new(PeerService { node })
+    let service = PeerServer::new(PeerService { node, stop: stop.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let serving = Server::builder()

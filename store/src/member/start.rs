@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,9 @@ const COLLECT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Heartbeats go on while applying keeps one of them busy.
 const RAFT_THREADS: usize = 2;
+
+/// How long a stopping member waits for work that blocks a thread, such as a snapshot on its way to another member.
+const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +76,7 @@ pub struct Member {
     pub(super) leases: Arc<Leases>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
-    /// Held until the last user of the member is gone.
-    _directory: Option<Directory>,
-    runtime: Option<Runtime>,
+    runtime: Mutex<Option<Runtime>>,
 }
 
 /// What a started member is made of, beside its node.
@@ -84,13 +85,12 @@ struct Parts {
     leases: Arc<Leases>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
-    directory: Option<Directory>,
 }
 
 impl Parts {
     fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
-        let Self { hub, leases, peer_address, stop, directory } = self;
-        Member { node, hub, leases, peer_address, stop, _directory: directory, runtime }
+        let Self { hub, leases, peer_address, stop } = self;
+        Member { node, hub, leases, peer_address, stop, runtime: Mutex::new(runtime) }
     }
 }
 
@@ -102,7 +102,17 @@ impl Runtime {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
-        self.0.as_ref().expect("it is taken only on drop").spawn(future)
+        self.0.as_ref().expect("it is taken only when it ends").spawn(future)
+    }
+
+    /// Waits until all its tasks are gone: peers' connections belong to the server library, which ends them in no other
+    /// way.
+    async fn end(mut self) {
+        let Some(runtime) = self.0.take() else { return };
+        let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(RUNTIME_END_TIMEOUT));
+        if let Err(error) = ending.await {
+            tracing::error!(%error, "raft's threads did not end");
+        }
     }
 }
 
@@ -154,18 +164,21 @@ impl Member {
         let listener = listen(&*net, &config.listen_peer).await?;
         let directory = Directory::open(&config.data_dir, wanted)?;
         let failed = |source| DirectoryError::Io { path: config.data_dir.clone(), source };
+        let disk = FsDisk::open(&directory.wal()).map_err(failed)?;
+        let engines = FsEngines::new(&directory.database()).map_err(failed)?;
+        let (identity, is_new) = (directory.identity.clone(), directory.is_new);
         let env = Env::new(EnvParts {
             place: Place::Machine,
-            disk: Arc::new(FsDisk::open(&directory.wal()).map_err(failed)?),
-            engines: Arc::new(FsEngines::new(&directory.database()).map_err(failed)?),
+            disk: Arc::new(disk),
+            engines: Arc::new(engines.owning(directory)),
             net,
             fatal: config.fatal.clone().unwrap_or_else(exit_process),
             seed: random_from_system(),
         });
         let member = MemberConfig {
-            cluster_id: directory.identity.cluster_id,
+            cluster_id: identity.cluster_id,
             member_id,
-            incarnation: directory.identity.incarnation,
+            incarnation: identity.incarnation,
             name: config.name,
             listen_peer: config.listen_peer,
             client_urls: config.advertise_client_urls,
@@ -177,11 +190,11 @@ impl Member {
         };
         tracing::info!(
             member = format!("{member_id:x}"),
-            new = directory.is_new,
-            path = %directory.path.display(),
+            new = is_new,
+            path = %config.data_dir.display(),
             "opened the data directory"
         );
-        Self::run(env, member, listener, Some(directory), stop).await
+        Self::run(env, member, listener, stop).await
     }
 
     /// Starts a member in a given environment.
@@ -194,7 +207,7 @@ impl Member {
         stop: CancellationToken,
     ) -> Result<Arc<Self>, MemberError> {
         let listener = listen(&*env.net, &config.listen_peer).await?;
-        let (node, parts) = Self::run(env, config, listener, None, stop).await?;
+        let (node, parts) = Self::run(env, config, listener, stop).await?;
         Ok(Arc::new(parts.into_member(node, None)))
     }
 
@@ -202,7 +215,6 @@ impl Member {
         env: Env,
         config: MemberConfig,
         listener: Box<dyn crate::net::Listener>,
-        directory: Option<Directory>,
         stop: CancellationToken,
     ) -> Result<(Arc<Node>, Parts), MemberError> {
         let identity = Identity {
@@ -238,7 +250,7 @@ impl Member {
                 node.env().fatal(&refused.to_string());
             }
         });
-        Ok((node, Parts { hub, leases, peer_address, stop, directory }))
+        Ok((node, Parts { hub, leases, peer_address, stop }))
     }
 
     /// Returns the address of the peer port.
@@ -247,18 +259,22 @@ impl Member {
         self.peer_address
     }
 
-    /// Hands leadership over and stops: nothing is accepted any more, the log is closed, tasks have ended on return.
+    /// Hands leadership over and stops: nothing is accepted any more, the log is closed, tasks have ended on return. The
+    /// database closes and the data directory is free when the member is dropped.
     pub async fn stop(&self) {
         let (node, stop) = (Arc::clone(&self.node), self.stop.clone());
         let stopping = async move { node.stop(&stop).await };
-        match &self.runtime {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match runtime {
             Some(runtime) => {
                 if let Err(error) = runtime.spawn(stopping).await {
                     tracing::error!(%error, "the member did not stop cleanly");
                 }
+                runtime.end().await;
             }
             None => stopping.await,
         }
+        self.node.close_log().await;
         self.hub.close();
     }
 }

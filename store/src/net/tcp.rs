@@ -88,7 +88,8 @@ impl Net for TcpNet {
         let tls = self.tls.clone();
         Box::pin(async move {
             let listener = TcpListener::bind(&address).await?;
-            Ok(Box::new(Accepting { listener, tls }) as Box<dyn Listener>)
+            let accepting: Box<dyn Listener> = Box::new(Accepting { listener, tls });
+            Ok(accepting)
         })
     }
 
@@ -110,8 +111,67 @@ impl Net for TcpNet {
     }
 }
 
+/// Waits for a step of a handshake, but not for ever.
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(HANDSHAKE_TIMEOUT, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use transport::tls::{Pem, ServerTlsSource};
+
+    use super::*;
+
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new() -> Self {
+            transport::install_crypto();
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        }
+
+        fn net(&self, organization: &str) -> TcpNet {
+            let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, "m");
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+            let key = KeyPair::generate().unwrap();
+            let certificate = Pem::from(params.signed_by(&key, &self.0).unwrap().pem());
+            let (key, ca) = (Pem::from(key.serialize_pem()), Pem::from(self.0.pem()));
+            let client = ClientIdentity::new(ca.clone(), certificate.clone(), key.clone()).unwrap();
+            let server = ServerTls::new(ServerTlsSource { certificate, key, client_ca: Some(ca) }).unwrap();
+            TcpNet::new(Some(PeerTls { server, client, organization: Some("members".to_owned()) }))
+        }
+    }
+
+    /// Lets `caller` send a byte to `called`; both ends must agree to it.
+    async fn meet(called: &TcpNet, caller: &TcpNet) -> io::Result<u8> {
+        let mut listener = called.listen("127.0.0.1:0").await?;
+        let address = listener.local_address()?.to_string();
+        let serving = tokio::spawn(async move { listener.accept().await?.await?.read_u8().await });
+        let calling = async {
+            let mut connection = caller.connect(&address).await?;
+            connection.write_u8(7).await?;
+            connection.flush().await?;
+            Ok(connection)
+        };
+        let _connection: io::Result<Connection> = calling.await;
+        serving.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_members_of_the_same_authority_and_organization_meet() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let member = authority.net("members");
+        assert_eq!(meet(&member, &authority.net("members")).await.unwrap(), 7);
+        assert!(meet(&member, &authority.net("nodes")).await.is_err(), "made for something else");
+        assert!(meet(&authority.net("nodes"), &member).await.is_err(), "an impostor listens");
+        assert!(meet(&member, &other.net("members")).await.is_err(), "another authority");
+        assert!(meet(&member, &TcpNet::default()).await.is_err(), "plain text");
+    }
 }

@@ -505,7 +505,7 @@ impl Node {
         matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
     }
 
-    /// Hands leadership over, then stops raft and closes the log.
+    /// Hands leadership over, then stops raft and this member's tasks.
     pub(crate) async fn stop(&self, stop: &CancellationToken) {
         // From here on raft may end without that being a fault.
         if self.is_leader() && !self.hand_over(None).await {
@@ -517,9 +517,12 @@ impl Node {
         }
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Waits until the log is closed: it ends once raft has dropped its last sender.
+    pub(crate) async fn close_log(&self) {
         let thread = self.wal_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // The log closes once openraft has dropped its last sender.
             let joining = tokio::task::spawn_blocking(move || thread.join());
             if tokio::time::timeout(WAL_CLOSE_TIMEOUT, joining).await.is_err() {
                 tracing::warn!("the log is still in use");

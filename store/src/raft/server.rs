@@ -12,6 +12,7 @@ use proto::raft as wire;
 use proto::raft::peer_server;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, Malformed};
@@ -29,6 +30,8 @@ const PIPELINE_ANSWERS_MAX: usize = 64;
 #[derive(Clone)]
 pub(crate) struct PeerService {
     pub(crate) node: Arc<Node>,
+    /// Ends append streams: a quiet leader keeps them open for ever.
+    pub(crate) stop: CancellationToken,
 }
 
 impl PeerService {
@@ -113,10 +116,11 @@ impl peer_server::Peer for PeerService {
         // openraft spawns here, and its runtime draws a task's seed from the task that spawns it.
         let seed = self.node.env().random_u64();
         let (sender, answers) = mpsc::channel(PIPELINE_ANSWERS_MAX);
-        // It ends with the caller's stream or with raft.
+        let stop = self.stop.clone();
+        // It ends with the caller's stream or with this member.
         let forward = async move {
             let mut results = pin!(raft.stream_append(requests));
-            while let Some(result) = results.next().await {
+            while let Some(Some(result)) = stop.run_until_cancelled(results.next()).await {
                 let answer = result.map(append_answer).map_err(stopped);
                 if sender.send(answer).await.is_err() {
                     return;

@@ -78,8 +78,9 @@ impl LeaseChange {
 
 /// The state of one member, shared by raft, readers and snapshots.
 pub(crate) struct Machine {
-    env: Env,
     store: RwLock<Store>,
+    /// Holds the data directory's lock, so it is dropped after the store.
+    env: Env,
     replication: Mutex<Replication>,
     observer: Arc<dyn Observer>,
     applied_index: watch::Sender<Option<u64>>,
