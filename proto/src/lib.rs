@@ -7,6 +7,7 @@ pub mod api;
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::too_many_lines,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"
@@ -20,6 +21,7 @@ pub mod mvccpb {
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::too_many_lines,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"
@@ -33,6 +35,7 @@ pub mod etcdserverpb {
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::too_many_lines,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"
@@ -48,6 +51,7 @@ mod packages {
             clippy::all,
             clippy::allow_attributes_without_reason,
             clippy::as_conversions,
+            clippy::too_many_lines,
             unreachable_pub,
             unused_qualifications,
             reason = "generated code"
@@ -66,6 +70,7 @@ pub use packages::keelson::store;
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::too_many_lines,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"
