@@ -215,6 +215,8 @@ async fn member_that_was_away_for_long_gets_a_snapshot_and_its_watch_goes_on() {
     let here = cluster.member(away).range(range.clone(), Consistency::Linearizable).await.unwrap();
     let there = cluster.member(writer).range(range, Consistency::Linearizable).await.unwrap();
     assert_eq!(here, there);
+    let current = cluster.directory.path().join(format!("m{away}/db/CURRENT"));
+    assert_eq!(std::fs::read_to_string(current).unwrap().trim(), "000002", "the state came as a snapshot");
     drop(watch);
     cluster.stop().await;
 }
