@@ -25,6 +25,9 @@ use crate::outcome::Usage;
 use crate::telemetry;
 use crate::wiring::store_error;
 
+/// How long controllers and scheduler may take to give up their locks.
+const LOOPS_GRACE: Duration = Duration::from_secs(3);
+
 /// Settings of one server, as flags and as `up` fills them in.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerArgs {
@@ -128,7 +131,11 @@ pub struct RunningServer {
 impl RunningServer {
     /// Waits until everything has stopped: first who writes, then the API, then the store, which hands its leadership over.
     pub async fn stopped(mut self) {
-        while self.loops.join_next().await.is_some() {}
+        let ended = async { while self.loops.join_next().await.is_some() {} };
+        // When all servers stop, the last has no quorum to give its locks back to; they expire by themselves.
+        if tokio::time::timeout(LOOPS_GRACE, ended).await.is_err() {
+            self.loops.shutdown().await;
+        }
         self.stop_api.cancel();
         self.api.stopped().await;
         self.member.stop().await;

@@ -7,8 +7,8 @@ pub mod api;
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::indexing_slicing,
     clippy::too_many_lines,
-    unreachable_pub,
     unused_qualifications,
     reason = "generated code"
 )]
@@ -21,8 +21,8 @@ pub mod mvccpb {
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::indexing_slicing,
     clippy::too_many_lines,
-    unreachable_pub,
     unused_qualifications,
     reason = "generated code"
 )]
@@ -35,8 +35,8 @@ pub mod etcdserverpb {
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::indexing_slicing,
     clippy::too_many_lines,
-    unreachable_pub,
     unused_qualifications,
     reason = "generated code"
 )]
@@ -51,7 +51,6 @@ mod packages {
             clippy::all,
             clippy::allow_attributes_without_reason,
             clippy::as_conversions,
-            clippy::too_many_lines,
             unreachable_pub,
             unused_qualifications,
             reason = "generated code"
@@ -70,8 +69,8 @@ pub use packages::keelson::store;
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::indexing_slicing,
     clippy::too_many_lines,
-    unreachable_pub,
     unused_qualifications,
     reason = "generated code"
 )]
