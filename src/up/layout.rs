@@ -147,11 +147,6 @@ impl Layout {
         self.root.join("logs").join(format!("{name}.log"))
     }
 
-    /// Names the network namespace of an agent that runs in one of its own.
-    pub fn netns_file(&self, name: &str) -> PathBuf {
-        self.root.join("run").join(format!("{name}.netns"))
-    }
-
     /// Names of the agents that have data here.
     pub fn agents(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();

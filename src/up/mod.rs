@@ -102,7 +102,7 @@ fn check(args: &UpArgs) -> Result<()> {
     limit("servers", args.servers, SERVERS_MAX)?;
     limit("agents", args.agents, AGENTS_MAX)?;
     limit("hollow-nodes", args.hollow_nodes, HOLLOW_NODES_MAX)?;
-    if args.servers % 2 == 0 {
+    if args.servers.is_multiple_of(2) {
         let servers = args.servers;
         return Err(Usage(format!(
             "--servers {servers}: use an odd number; an even one survives no more failures"

@@ -50,7 +50,9 @@ const IMPURE: &[&str] = &[
     "hyper::",
     "reqwest::",
     "std::fs",
-    "std::net",
+    "TcpListener",
+    "TcpStream",
+    "UdpSocket",
     "std::env",
     "Instant::now",
     "SystemTime::now",
@@ -126,7 +128,9 @@ fn check_file(file: &Path, text: &str, findings: &mut Vec<String>) {
     }
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
     let lines = code.lines().count();
-    let is_test = file.components().any(|part| part.as_os_str() == "tests") || stem == "tests";
+    // `mvcc/model` is the naive reference that the core is tested against.
+    let in_tests = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "model");
+    let is_test = in_tests || stem == "tests" || stem.ends_with("_tests");
     if lines > FILE_LINES_MAX && !is_test {
         findings
             .push(format!("{shown}: {lines} lines; look for the seam past 400, split past {FILE_LINES_MAX}"));

@@ -1,3 +1,5 @@
+//! Documents of the catalogue: what kubectl looks for is there.
+
 use super::*;
 
 fn document(path: &str) -> Value {

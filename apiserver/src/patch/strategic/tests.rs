@@ -1,3 +1,5 @@
+//! Directives of strategic merge patches, one by one.
+
 use serde_json::{Value, json};
 
 use super::*;

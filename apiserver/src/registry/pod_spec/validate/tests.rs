@@ -1,3 +1,5 @@
+//! What a pod may not say, with the texts that users see.
+
 use serde_json::{Value, json};
 
 use super::super::default_spec;
