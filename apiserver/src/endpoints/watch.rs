@@ -1,6 +1,6 @@
 //! WATCH: what a selector makes of the changes of a collection.
 //!
-//! The state machine [`Transition`] is pure. An object that enters the selection is ADDED, one that leaves it is
+//! The state machine `Transition` is pure. An object that enters the selection is ADDED, one that leaves it is
 //! DELETED; a DELETED event carries the last state with the revision of the deletion. Bookmarks carry only revisions
 //! up to which the store has confirmed that everything was delivered.
 

@@ -1,6 +1,6 @@
 //! The gRPC projection of the same verbs, behind the same authentication and authorization.
 //!
-//! One file per service. Every failed call carries its `metav1.Status` in the trailer [`STATUS_TRAILER`].
+//! One file per service. Every failed call carries its `metav1.Status` in the trailer `keelson-status-bin`.
 
 mod api;
 mod bootstrap;

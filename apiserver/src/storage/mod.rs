@@ -2,7 +2,7 @@
 //!
 //! Keys and values are laid out as upstream lays them out (`/registry/<prefix>/[namespace/]name`, JSON), and an
 //! object's resourceVersion is the revision of its last write. Every write is one transaction that compares the
-//! object's own revision *and* everything else that must hold ([`Condition`]): leadership, a live namespace, free
+//! object's own revision *and* everything else that must hold (`Condition`): leadership, a live namespace, free
 //! addresses, node capacity. So none of those can become false between the check and the commit.
 //!
 //! Reading order: [`keys`], [`condition`], [`objects`] (get and writes), [`list`], [`watch`].

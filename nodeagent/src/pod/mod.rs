@@ -7,7 +7,7 @@
 //!                  → restarts with back-off                containers      stopped        left, object may go
 //! ```
 //! A stage never goes back, and a name never has two live containers. Nothing here reads a clock, file, socket or the runtime:
-//! the worker does, and it runs the actions. Reading order: [`observed`], [`memory`], [`compute`], [`status`], then the parts.
+//! the worker does, and it runs the actions. Reading order: [`observed`], [`memory`], [`mod@compute`], [`status`], then the parts.
 
 pub mod backoff;
 pub mod compute;

@@ -1,6 +1,6 @@
 //! Checks of a pod's spec: of the fields that the node agent and the scheduler act on.
 //!
-//! Reading order: this file (the spec), [`container`], [`env`], [`probe`], [`resources`], [`volume`], [`security`],
+//! Reading order: this file (the spec), [`container`], [`mod@env`], [`probe`], [`resources`], [`volume`], [`security`],
 //! [`scheduling`]. Affinity terms, dynamic resources and what only Windows has are not checked beyond their types yet.
 
 mod container;
