@@ -1,5 +1,7 @@
 //! A cluster under test: the release binary in a temporary directory, driven as a user would, gone afterwards.
 
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
