@@ -8,6 +8,9 @@ use std::process::Command;
 const WATCHED_PROGRAMS: &[&str] =
     &["keelson", "containerd", "containerd-shim", "etcd", "etcdctl", "kubectl", "runc", "busybox"];
 
+/// The machine's folder of named network namespaces: whoever makes the first one mounts it, and nobody ever unmounts it.
+const NAMESPACE_FOLDER: &str = "/run/netns";
+
 /// What stands on the machine at one moment.
 pub struct Snapshot {
     items: BTreeSet<String>,

@@ -185,7 +185,7 @@ mod tests {
         let hosts = layout(&config([0xde, 0xad, 0xbe, 0xef], 2)).unwrap();
         assert!("100.64.0.0/10".parse::<Ipv4Net>().unwrap().covers(hosts.links));
         assert_eq!(hosts.nodes.len(), 2);
-        assert_eq!(hosts.nodes[1].path, PathBuf::from("/d/run/agent-1.netns"));
+        assert_eq!(hosts.nodes[1].path, PathBuf::from("/d/run/agent-2.netns"));
         assert!(
             hosts.nodes.iter().all(|node| hosts.links.contains(node.address) && node.address != hosts.hub)
         );
