@@ -69,12 +69,12 @@ pub struct Change<K> {
 pub struct CacheState<K> {
     objects: BTreeMap<ObjectKey, Arc<K>>,
     revision: u64,
-    synced: bool,
+    replace_count: u64,
 }
 
 impl<K> Default for CacheState<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), revision: 0, synced: false }
+        Self { objects: BTreeMap::new(), revision: 0, replace_count: 0 }
     }
 }
 
@@ -84,7 +84,7 @@ impl<K: ApiObject> CacheState<K> {
         self.revision = self.revision.max(update.revision());
         match update {
             Update::Replace { objects, .. } => {
-                self.synced = true;
+                self.replace_count += 1;
                 self.replace(objects)
             }
             Update::Apply { object, .. } => self.apply(object).into_iter().collect(),
@@ -201,7 +201,7 @@ impl<K: ApiObject> Cache<K> {
         let (changes, progress) = {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             let changes = state.update(update);
-            (changes, Progress { revision: state.revision, synced: state.synced })
+            (changes, Progress { revision: state.revision, synced: state.replace_count > 0 })
         };
         subscribers.retain(|subscriber| match subscriber.upgrade() {
             Some(queue) => {
@@ -252,7 +252,14 @@ impl<K: ApiObject> Cache<K> {
     /// Says whether the first list has arrived.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.state().synced
+        self.list_count() > 0
+    }
+
+    /// Returns how often the whole state was replaced by a list. More than once means that a watch could not go on from its
+    /// revision.
+    #[must_use]
+    pub fn list_count(&self) -> u64 {
+        self.state().replace_count
     }
 
     /// Waits for the first list. Cancel safe.
@@ -448,6 +455,19 @@ mod tests {
         let expected = [("1".into(), ChangeKind::Deleted, true), ("2".into(), ChangeKind::Applied, false)];
         assert_eq!(drain(&mut changes), expected);
         assert_eq!(cache.revision(), 5);
+    }
+
+    #[test]
+    fn lists_are_counted_and_events_are_not() {
+        let cache = Cache::new();
+        assert!(!cache.is_synced());
+        cache.update(Update::Replace { objects: vec![object("a", "1", 1)], revision: 1 });
+        cache.update(apply(object("a", "1", 2)));
+        cache.update(Update::Progress { revision: 9 });
+        assert!(cache.is_synced());
+        assert_eq!(cache.list_count(), 1);
+        cache.update(Update::Replace { objects: Vec::new(), revision: 12 });
+        assert_eq!(cache.list_count(), 2);
     }
 
     #[tokio::test]
