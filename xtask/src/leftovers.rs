@@ -32,8 +32,13 @@ impl Snapshot {
                 .map(|line| format!("loop {line}")),
         );
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        items
-            .extend(mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(|at| format!("mount {at}")));
+        items.extend(
+            mounts
+                .lines()
+                .filter_map(|line| line.split(' ').nth(1))
+                .filter(|at| *at != NAMESPACE_FOLDER)
+                .map(|at| format!("mount {at}")),
+        );
         items.extend(processes());
         items.extend(cgroups());
         Self { items }

@@ -1,12 +1,12 @@
 //! `cargo xtask test`: every check and test, as stages with a budget. CI runs exactly this.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::leftovers::Snapshot;
 use crate::process::{self, cargo};
@@ -27,11 +27,12 @@ struct Stage {
     run: fn() -> Result<Tally>,
 }
 
-/// Tests counted by a stage.
-#[derive(Clone, Copy, Default)]
+/// Tests counted by a stage. A test that found nothing to run on says so in a line of its own and is no pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
+    skipped: u64,
 }
 
 const STAGES: &[Stage] = &[
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
         let start = Instant::now();
         let tally = (stage.run)().unwrap_or_else(|error| {
             eprintln!("{}: {error:#}", stage.name);
-            Tally { passed: 0, failed: 1 }
+            Tally::one_failure()
         });
         total = total.plus(tally);
         table.push((stage, tally, start.elapsed()));
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     for item in &leftovers {
         eprintln!("left behind: {item}");
     }
-    total = total.plus(if leftovers.is_empty() { Tally::one_pass() } else { Tally { passed: 0, failed: 1 } });
+    total = total.plus(if leftovers.is_empty() { Tally::one_pass() } else { Tally::one_failure() });
     print_table(&table);
     summary(total);
     if total.failed > 0 { std::process::exit(1) } else { Ok(()) }
@@ -79,11 +80,19 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Tally {
     const fn one_pass() -> Self {
-        Self { passed: 1, failed: 0 }
+        Self { passed: 1, failed: 0, skipped: 0 }
+    }
+
+    const fn one_failure() -> Self {
+        Self { passed: 0, failed: 1, skipped: 0 }
     }
 
     const fn plus(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
     }
 }
 
@@ -97,14 +106,18 @@ fn is_chosen(stage: &Stage, only: Option<&str>) -> bool {
 
 #[expect(clippy::print_stdout, reason = "the table is the command's output")]
 fn print_table(rows: &[(&Stage, Tally, Duration)]) {
-    println!("\n{:<12} {:>7} {:>7} {:>9} {:>9}", "stage", "passed", "failed", "seconds", "budget");
+    println!(
+        "\n{:<12} {:>7} {:>7} {:>8} {:>9} {:>9}",
+        "stage", "passed", "failed", "skipped", "seconds", "budget"
+    );
     for (stage, tally, elapsed) in rows {
         let over = if *elapsed > stage.budget { "  over budget" } else { "" };
         let (name, budget) = (stage.name, stage.budget.as_secs());
         println!(
-            "{name:<12} {:>7} {:>7} {:>9} {budget:>9}{over}",
+            "{name:<12} {:>7} {:>7} {:>8} {:>9} {budget:>9}{over}",
             tally.passed,
             tally.failed,
+            tally.skipped,
             elapsed.as_secs()
         );
     }
@@ -112,7 +125,8 @@ fn print_table(rows: &[(&Stage, Tally, Duration)]) {
 
 #[expect(clippy::print_stdout, reason = "the closing line is read by CI")]
 fn summary(total: Tally) {
-    println!("\n{} passed, {} failed", total.passed, total.failed);
+    let skipped = if total.skipped == 0 { String::new() } else { format!(", {} skipped", total.skipped) };
+    println!("\n{} passed, {} failed{skipped}", total.passed, total.failed);
 }
 
 fn format() -> Result<Tally> {
@@ -137,7 +151,7 @@ fn clippy() -> Result<Tally> {
     };
     process::run(lint().args(["--lib", "--bins", "--", "-Dwarnings"]))?;
     process::run(lint().args(["--all-targets", "--", "-Dwarnings"]).args(RELAXED_IN_TESTS))?;
-    Ok(Tally { passed: 2, failed: 0 })
+    Ok(Tally { passed: 2, ..Tally::default() })
 }
 
 fn tidy() -> Result<Tally> {
@@ -239,24 +253,44 @@ fn test_targets(package: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs `cargo test` and counts what its closing lines say.
+/// How a test says that it found nothing to run on: on standard error, past the capture of what passing tests print.
+const SKIPPED: &str = "skipped: ";
+
+/// Runs `cargo test` and counts what its closing lines and its skipped tests say.
 fn cargo_test(args: &[String]) -> Result<Tally> {
     let mut command = cargo();
-    command.args(["test", "--release", "--locked", "--no-fail-fast"]).args(args).stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start cargo test")?;
+    command.args(["test", "--release", "--locked", "--no-fail-fast"]).args(args);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no standard output")?;
-    let mut tally = Tally::default();
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        eprintln!("{line}");
-        tally = tally.plus(closing_line(&line));
-    }
+    let stderr = child.stderr.take().context("cargo test has no standard error")?;
+    let tally = std::thread::scope(|scope| {
+        let errors = scope.spawn(|| count_lines(stderr, skipped_line));
+        let closing = count_lines(stdout, closing_line)?;
+        let skipped = errors.join().map_err(|_panic| anyhow!("reading standard error panicked"))??.skipped;
+        Ok::<_, anyhow::Error>(Tally { passed: closing.passed.saturating_sub(skipped), skipped, ..closing })
+    })?;
     let status = child.wait()?;
     if !status.success() && tally.failed == 0 {
         bail!("cargo test ended with {status}");
     }
-    if tally.passed + tally.failed == 0 {
+    if tally == Tally::default() {
         bail!("cargo test ran no test");
+    }
+    Ok(tally)
+}
+
+/// Passes on what a test run prints and adds up what its lines say.
+fn count_lines(stream: impl Read, count: fn(&str) -> Tally) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut lines = BufReader::new(stream);
+    let mut line = Vec::new();
+    // A test may print what is not UTF-8.
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        eprint!("{text}");
+        tally = tally.plus(count(text.trim_end()));
+        line.clear();
     }
     Ok(tally)
 }
@@ -268,18 +302,28 @@ fn closing_line(line: &str) -> Tally {
         let before = rest.split(word).next().unwrap_or_default();
         before.split_whitespace().last().and_then(|number| number.parse().ok()).unwrap_or(0)
     };
-    Tally { passed: count(" passed"), failed: count(" failed") }
+    Tally { passed: count(" passed"), failed: count(" failed"), skipped: 0 }
+}
+
+fn skipped_line(line: &str) -> Tally {
+    Tally { skipped: u64::from(line.starts_with(SKIPPED)), ..Tally::default() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::closing_line;
+    use super::{Tally, closing_line, count_lines, skipped_line};
 
     #[test]
     fn closing_line_is_counted() {
         let tally =
             closing_line("test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!((tally.passed, tally.failed), (12, 3));
+        assert_eq!(tally, Tally { passed: 12, failed: 3, skipped: 0 });
         assert_eq!(closing_line("12 passed").passed, 0);
+    }
+
+    #[test]
+    fn skipped_tests_are_counted() {
+        let printed: &[u8] = b"skipped: it needs root\nnot skipped: \xff\nskipped: no etcdctl\n";
+        assert_eq!(count_lines(printed, skipped_line).unwrap().skipped, 2);
     }
 }

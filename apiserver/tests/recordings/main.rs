@@ -18,7 +18,7 @@ mod rows;
 mod updates;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use apiserver::registry::{Context, FieldError, Kind, Object, catalog};
@@ -39,7 +39,8 @@ struct Case {
 fn cases(file: &str) -> Vec<Case> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/wire").join(file);
     let Ok(mut opened) = File::open(&path) else {
-        println!("no recordings at {}: nothing replayed", path.display());
+        // Past the capture of output: the test runner counts these lines.
+        writeln!(std::io::stderr(), "skipped: no recordings at {}", path.display()).unwrap();
         return Vec::new();
     };
     let mut bytes = Vec::new();
