@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use apiserver::ServiceRanges;
 use apiserver::pki::{Bundle, Issued, MEMBERS, ServerNames};
-
 use client::{Client, ClientConfig};
+use controllers::metrics::LeaderStatus;
 use nodeagent::network::Ipv4Net;
+use prometheus_client::registry::Registry;
 use store::Member;
 use store::cli::CliError;
 use store::config::{InitialMember, Timing};
@@ -83,6 +84,10 @@ pub struct ClusterArgs {
     /// Silence of the leader after which another member campaigns, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     pub election_timeout_ms: u64,
+    /// For tests: pause of every controller between a decision and its writes, in milliseconds, so that a leader can be stopped in
+    /// between; `controller_commits_delayed` counts who pauses.
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub controllers_commit_delay_ms: u64,
 }
 
 /// Parts of a server that can be left out.
@@ -152,18 +157,22 @@ pub async fn start(args: &ServerArgs, shutdown: CancellationToken) -> Result<Run
     let bundle = Arc::new(Bundle::load_or_create(&args.pki_dir).context("cannot use the cluster's keys")?);
     let member = start_member(args, &bundle).await?;
     let stop_api = CancellationToken::new();
+    let mut registry = Registry::default();
+    let metrics = LoopMetrics::register(&mut registry);
     let config = apiserver::Config {
         listen: args.listen,
         advertise: args.advertise,
         names: server_names(args),
         bundle: Arc::clone(&bundle),
         ranges: service_ranges(&args.cluster.service_cidr)?,
+        metrics: Arc::new(registry),
     };
     let kv: Arc<dyn store::kv::Kv> = Arc::<Member>::clone(&member);
     let api = apiserver::Server::start(config, kv, stop_api.clone()).await?;
     let local_addr = api.local_addr;
     let mut loops = JoinSet::new();
-    spawn_loops(args, &bundle, local_addr, &mut loops, &shutdown)?;
+    let context = LoopContext { args, bundle: &bundle, local_addr, metrics };
+    spawn_loops(&context, &mut loops, &shutdown)?;
     Ok(RunningServer { local_addr, api, member, loops, stop_api })
 }
 
@@ -223,14 +232,39 @@ async fn start_member(args: &ServerArgs, bundle: &Bundle) -> Result<Arc<Member>>
     member.map_err(|error| store_error(CliError::from(error)))
 }
 
+/// What controllers and scheduler count; the API server of the same process shows it.
+#[derive(Default)]
+struct LoopMetrics {
+    controllers: controllers::metrics::Metrics,
+    scheduler: controllers::scheduler::Metrics,
+    leader_status: LeaderStatus,
+}
+
+impl LoopMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        metrics.controllers.register(registry);
+        metrics.scheduler.register(registry);
+        metrics.leader_status.register(registry);
+        metrics
+    }
+}
+
+/// What the loops of a server start with.
+struct LoopContext<'a> {
+    args: &'a ServerArgs,
+    bundle: &'a Bundle,
+    local_addr: SocketAddr,
+    metrics: LoopMetrics,
+}
+
 /// Starts controllers and scheduler, each as a client of this server first and of the others after it.
 fn spawn_loops(
-    args: &ServerArgs,
-    bundle: &Bundle,
-    local_addr: SocketAddr,
+    context: &LoopContext<'_>,
     loops: &mut JoinSet<Result<()>>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
+    let LoopContext { args, bundle, local_addr, metrics } = context;
     let mut servers = vec![format!("https://127.0.0.1:{}", local_addr.port())];
     servers
         .extend(args.servers.iter().filter(|server| !servers.contains(server)).cloned().collect::<Vec<_>>());
@@ -238,14 +272,18 @@ fn spawn_loops(
     let identity = format!("{}_{}", args.name, uuid::Uuid::new_v4());
     if !args.without.contains(&Part::Controllers) {
         let client = component_client(bundle, "system:kube-controller-manager", &servers)?;
-        let config = controllers_config(args, bundle, &identity);
+        let config = controllers_config(context, &identity);
         let shutdown = shutdown.clone();
         loops.spawn(controllers::run(config, client, shutdown));
     }
     if !args.without.contains(&Part::Scheduler) {
         let client = component_client(bundle, "system:kube-scheduler", &servers)?;
         let seed = u64::from(std::process::id());
-        let config = controllers::scheduler::Config::new(identity, seed);
+        let config = controllers::scheduler::Config {
+            metrics: metrics.scheduler.clone(),
+            leader_status: metrics.leader_status.clone(),
+            ..controllers::scheduler::Config::new(identity, seed)
+        };
         let shutdown = shutdown.clone();
         loops.spawn(async move {
             controllers::scheduler::run(config, client, shutdown).await;
@@ -255,13 +293,17 @@ fn spawn_loops(
     Ok(())
 }
 
-fn controllers_config(args: &ServerArgs, bundle: &Bundle, identity: &str) -> controllers::Config {
+fn controllers_config(context: &LoopContext<'_>, identity: &str) -> controllers::Config {
+    let cluster = &context.args.cluster;
     controllers::Config {
         identity: identity.to_owned(),
-        cluster_cidr: args.cluster.pod_cidr.clone(),
-        ca_pem: bundle.ca_pem().to_owned(),
-        node_monitor_grace: Duration::from_secs(args.cluster.node_monitor_grace_seconds),
-        pod_eviction_timeout: Duration::from_secs(args.cluster.pod_eviction_seconds),
+        cluster_cidr: cluster.pod_cidr.clone(),
+        ca_pem: context.bundle.ca_pem().to_owned(),
+        node_monitor_grace: Duration::from_secs(cluster.node_monitor_grace_seconds),
+        pod_eviction_timeout: Duration::from_secs(cluster.pod_eviction_seconds),
+        commit_delay: Duration::from_millis(cluster.controllers_commit_delay_ms),
+        metrics: context.metrics.controllers.clone(),
+        leader_status: context.metrics.leader_status.clone(),
         ..controllers::Config::default()
     }
 }

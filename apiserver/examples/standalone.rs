@@ -22,6 +22,7 @@ async fn main() -> anyhow::Result<()> {
         names: ServerNames::default(),
         bundle: Arc::clone(&bundle),
         ranges: ServiceRanges::default(),
+        metrics: Arc::default(),
     };
     let shutdown = CancellationToken::new();
     let server = Server::start(config, Arc::new(MemoryStore::default()), shutdown.clone()).await?;

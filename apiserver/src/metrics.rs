@@ -1,9 +1,10 @@
 //! Every metric of this crate. Names are upstream's where the meaning is the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -55,6 +56,8 @@ impl StoreMetrics {
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registry: Registry,
+    /// What the rest of the process counts.
+    others: Arc<Registry>,
     store: StoreMetrics,
     requests: Family<RequestLabels, Counter>,
     duration_seconds: Histogram,
@@ -63,8 +66,9 @@ pub(crate) struct Metrics {
     fenced_out: Counter,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Returns the server's metrics; those of `others`, which must have other names, are shown with them.
+    pub(crate) fn new(others: Arc<Registry>) -> Self {
         let mut registry = Registry::default();
         let requests = Family::<RequestLabels, Counter>::default();
         let duration_seconds = Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0]);
@@ -84,11 +88,9 @@ impl Default for Metrics {
         );
         let store = StoreMetrics::default();
         store.register(&mut registry);
-        Self { registry, store, requests, duration_seconds, inflight, panics, fenced_out }
+        Self { registry, others, store, requests, duration_seconds, inflight, panics, fenced_out }
     }
-}
 
-impl Metrics {
     /// Counts a request as being served until the guard is dropped, also when its client goes away.
     pub(crate) fn request_started(&self) -> InFlight {
         self.inflight.inc();
@@ -113,7 +115,9 @@ impl Metrics {
         self.store.set(member);
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _infallible = encode(&mut text, &self.registry);
+        let _infallible = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.others))
+            .and_then(|()| encode_eof(&mut text));
         text
     }
 }
@@ -124,7 +128,7 @@ mod tests {
 
     fn check(leader_id: u64, expected: [&str; 3]) {
         let member = KvStatus { member_id: 7, leader_id, term: 4, ..KvStatus::default() };
-        let text = Metrics::default().render(&member);
+        let text = Metrics::new(Arc::default()).render(&member);
         for line in expected {
             assert!(text.lines().any(|found| found == line), "leader {leader_id}: no `{line}` in\n{text}");
         }
@@ -135,5 +139,17 @@ mod tests {
         check(7, ["etcd_server_is_leader 1", "etcd_server_has_leader 1", "keelson_store_term 4"]);
         check(8, ["etcd_server_is_leader 0", "etcd_server_has_leader 1", "keelson_store_term 4"]);
         check(0, ["etcd_server_is_leader 0", "etcd_server_has_leader 0", "keelson_store_term 4"]);
+    }
+
+    #[test]
+    fn metrics_of_the_whole_process_are_one_document() {
+        let mut others = Registry::default();
+        let counter = Counter::<u64>::default();
+        others.register("other", "Of another part", counter.clone());
+        counter.inc();
+        let text = Metrics::new(Arc::new(others)).render(&KvStatus::default());
+        assert!(text.contains("\nother_total 1\n") && text.contains("\napiserver_request"), "{text}");
+        assert_eq!(text.matches("# EOF").count(), 1, "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
 use store::kv::Kv;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -38,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::node_channel::NodeChannels;
 use crate::pki::{Bundle, PkiError, ServerNames};
 use crate::rest::{self, Rest};
+use crate::servers;
 use crate::storage::Storage;
 
 /// Short requests at a time, as upstream (400 reading and 200 writing).
@@ -60,6 +62,8 @@ pub struct Config {
     pub names: ServerNames,
     pub bundle: Arc<Bundle>,
     pub ranges: ServiceRanges,
+    /// Metrics of the other parts of this process, shown on `/metrics` with the server's own.
+    pub metrics: Arc<Registry>,
 }
 
 /// Why a server did not start.
@@ -113,7 +117,7 @@ impl Server {
             idempotency: Default::default(),
         });
         let upgrades = TaskTracker::new();
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&config.metrics)));
         let rest = Rest {
             api: Arc::clone(&api),
             metrics: Arc::clone(&metrics),
@@ -132,7 +136,8 @@ impl Server {
         let chain = Chain { rest, grpc, metrics, inflight: Arc::new(Semaphore::new(INFLIGHT_MAX)) };
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(Arc::clone(&api.storage.kv), shutdown.clone()));
-        tasks.spawn(make_initial_objects(api, config.advertise, local_addr.port(), shutdown.clone()));
+        let advertised = SocketAddr::new(config.advertise, local_addr.port());
+        tasks.spawn(announce(api, advertised, shutdown.clone()));
         tasks.spawn(async move {
             let service = tower::service_fn(move |request| chain.clone().handle(request));
             serve(listener, Some(tls), service, ServeOptions::default(), shutdown).await;
@@ -170,17 +175,16 @@ fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
     })?)
 }
 
-async fn make_initial_objects(api: Arc<Api>, advertise: IpAddr, port: u16, shutdown: CancellationToken) {
-    loop {
-        match bootstrap::ensure(&api, advertise, port).await {
-            Ok(()) => return info!("initial objects are there"),
-            Err(status) => warn!(reason = status.message, "initial objects cannot be made yet"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(BOOTSTRAP_RETRY) => {}
+/// Makes the initial objects, then keeps this server among the endpoints of the `kubernetes` service.
+async fn announce(api: Arc<Api>, advertised: SocketAddr, shutdown: CancellationToken) {
+    while let Err(status) = bootstrap::ensure(&api, advertised.port()).await {
+        warn!(reason = status.message, "initial objects cannot be made yet");
+        if shutdown.run_until_cancelled(tokio::time::sleep(BOOTSTRAP_RETRY)).await.is_none() {
+            return;
         }
     }
+    info!("initial objects are there");
+    servers::run(api, advertised, shutdown).await;
 }
 
 /// What every request passes.

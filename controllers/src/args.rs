@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::metrics::Metrics;
+use crate::metrics::{LeaderStatus, Metrics};
 
 /// Settings of the controller manager.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Config {
     /// Pause between each decision and its writes. Zero; the fencing test stops a leader within it.
     pub commit_delay: Duration,
     pub metrics: Metrics,
+    /// Where it is shown who leads; shared with the scheduler of the same process.
+    pub leader_status: LeaderStatus,
 }
 
 impl Default for Config {
@@ -48,6 +50,7 @@ impl Default for Config {
             orphan_pod_quarantine: Duration::from_secs(40),
             commit_delay: Duration::ZERO,
             metrics: Metrics::default(),
+            leader_status: LeaderStatus::default(),
         }
     }
 }

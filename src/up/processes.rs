@@ -17,10 +17,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::layout::{Layout, Marker, write_atomically};
+use super::layout::{Layout, Marker};
 use super::machine_network::MachineNetwork;
 use super::supervisor::{Program, keep_running};
 use super::{UpArgs, kubeconfig, pass_through, ready};
+use crate::files::write_secret;
 use crate::outcome::Usage;
 use crate::server::component_client;
 
@@ -184,6 +185,7 @@ impl Plan<'_> {
                 ("--node-monitor-grace-seconds", cluster.node_monitor_grace_seconds.to_string()),
                 ("--pod-eviction-seconds", cluster.pod_eviction_seconds.to_string()),
                 ("--election-timeout-ms", cluster.election_timeout_ms.to_string()),
+                ("--controllers-commit-delay-ms", cluster.controllers_commit_delay_ms.to_string()),
             ];
             let mut command = vec![display(&self.executable), "server".to_owned()];
             command.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
@@ -263,12 +265,8 @@ pub fn token_file(layout: &Layout) -> PathBuf {
 
 /// Writes a fresh join token, readable by root only.
 pub fn write_token(layout: &Layout, bundle: &Bundle) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(TOKEN_LIFETIME_HOURS);
-    let path = token_file(layout);
-    write_atomically(&path, bundle.join_token(expires).to_string().as_bytes())?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(())
+    write_secret(&token_file(layout), bundle.join_token(expires).to_string().as_bytes())
 }
 
 /// Starts the same command in the background and waits until it says that the cluster is Ready.

@@ -41,6 +41,7 @@ impl TestServer {
             names: ServerNames::default(),
             bundle: Arc::clone(&bundle),
             ranges: ServiceRanges::default(),
+            metrics: Arc::default(),
         };
         let shutdown = CancellationToken::new();
         let running =

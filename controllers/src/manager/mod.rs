@@ -33,10 +33,11 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             ttl: config.lease_duration,
         },
     );
+    config.leader_status.stands_by(LOCK);
     while let Some(tenure) = shutdown.run_until_cancelled(lock.acquire()).await {
-        config.metrics.leading.set(1);
+        config.leader_status.leads(LOCK);
         lead(&config, &client, &caches, &tenure, &shutdown).await;
-        config.metrics.leading.set(0);
+        config.leader_status.stands_by(LOCK);
         if shutdown.is_cancelled() {
             tenure.release().await;
             break;

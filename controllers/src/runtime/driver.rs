@@ -19,7 +19,7 @@ use super::action::{Action, Plan};
 use super::caches::Caches;
 use super::executor::{Executor, Failed};
 use super::work_queue::WorkQueue;
-use crate::metrics::{ControllerLabels, Metrics};
+use crate::metrics::{ControllerLabels, Metrics, NameLabels};
 
 /// Panics of one key after which it is set aside.
 const PANIC_COUNT_MAX: u32 = 2;
@@ -163,7 +163,7 @@ impl<C: Controller> Driver<C> {
             }
             self.start(key, work, stop);
         }
-        let labels = ControllerLabels { controller: C::NAME };
+        let labels = NameLabels { name: C::NAME };
         let depth = i64::try_from(self.keys.queue.ready_count()).unwrap_or(i64::MAX);
         self.metrics.queue_depth.get_or_create(&labels).set(depth);
     }

@@ -66,6 +66,7 @@ impl Executor {
     pub async fn run(&self, actions: &[Action]) -> (OwnWrites, Result<(), Failed>) {
         let mut own_writes = OwnWrites::default();
         if !self.commit_delay.is_zero() && !actions.is_empty() {
+            let _counted = self.metrics.commit_delayed(self.component);
             tokio::time::sleep(self.commit_delay).await;
         }
         let mut rest = actions;

@@ -23,6 +23,7 @@ use super::metrics::{AttemptResult, Metrics};
 use super::planner::{BindingEnd, Decision, Planner};
 use super::pod_info::PodKey;
 use super::reporter::{REPORTS_MAX, Report, Reporter};
+use crate::metrics::LeaderStatus;
 
 /// The lock that the leading scheduler holds.
 const LOCK: &str = "kube-scheduler";
@@ -46,6 +47,8 @@ pub struct Config {
     pub width: SearchWidth,
     /// Where the scheduler counts; shared with the registry that exposes it.
     pub metrics: Metrics,
+    /// Where it is shown who leads; shared with the controllers of the same process.
+    pub leader_status: LeaderStatus,
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             lock_ttl: Duration::from_secs(15),
             width: SearchWidth::default(),
             metrics: Metrics::default(),
+            leader_status: LeaderStatus::default(),
         }
     }
 }
@@ -71,7 +75,9 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) {
     let lock_config =
         LeaderLockConfig { lock: LOCK.to_owned(), identity: config.identity.clone(), ttl: config.lock_ttl };
     let lock = LeaderLock::new(client.clone(), lock_config);
+    config.leader_status.stands_by(LOCK);
     while let Some(tenure) = shutdown.run_until_cancelled(lock.acquire()).await {
+        config.leader_status.leads(LOCK);
         let mut term = Term::new(&config, &client, &tenure);
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -79,6 +85,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) {
             () = term.run(&pods, &nodes, tenure.epoch.revision) => {}
         }
         term.end().await;
+        config.leader_status.stands_by(LOCK);
         tenure.release().await;
     }
     while tasks.join_next().await.is_some() {}
