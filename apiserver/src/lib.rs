@@ -27,6 +27,7 @@ mod protobuf;
 mod rest;
 mod selector;
 pub mod server;
+mod servers;
 mod storage;
 
 pub use admission::ServiceRanges;

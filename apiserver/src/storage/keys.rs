@@ -6,6 +6,8 @@ use crate::registry::{Kind, Scope};
 
 /// Holders of leader locks: `<prefix><lock>`; the key's create revision is the holder's epoch.
 pub(crate) const LEADERS: &str = "/keelson/leaders/";
+/// Servers that are alive: `<prefix><address>:<port>`, each on its server's lease.
+pub(crate) const SERVERS: &str = "/keelson/servers/";
 /// Answers to creates that carried an idempotency key.
 pub(crate) const IDEMPOTENCY: &str = "/keelson/idempotency/";
 /// What is bound to each node, one record per node.

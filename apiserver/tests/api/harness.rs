@@ -1,6 +1,6 @@
 //! A server for one test, and clients of it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,20 +32,23 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// Starts a server and waits until its initial objects are there.
     pub(crate) async fn start() -> Self {
+        Self::start_on(MemoryStore::default(), Ipv4Addr::LOCALHOST).await
+    }
+
+    /// As [`TestServer::start`], on a store that other servers may use too.
+    pub(crate) async fn start_on(store: MemoryStore, advertise: Ipv4Addr) -> Self {
         transport::install_crypto();
         let bundle = Arc::new(Bundle::generate().unwrap());
-        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
         let config = Config {
-            listen: SocketAddr::new(local, 0),
-            advertise: local,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: advertise.into(),
             names: ServerNames::default(),
             bundle: Arc::clone(&bundle),
             ranges: ServiceRanges::default(),
             metrics: Arc::default(),
         };
         let shutdown = CancellationToken::new();
-        let running =
-            Server::start(config, Arc::new(MemoryStore::default()), shutdown.clone()).await.unwrap();
+        let running = Server::start(config, Arc::new(store), shutdown.clone()).await.unwrap();
         let server = Self { address: running.local_addr, bundle, shutdown, running };
         let admin = server.admin();
         let ready = async {

@@ -13,4 +13,6 @@ mod objects;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod servers;
+#[cfg(test)]
 mod watch;
