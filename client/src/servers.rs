@@ -103,6 +103,7 @@ impl Servers {
         let end = Instant::now() + CALL_DEADLINE;
         let mut pause = Backoff::new(ROUND_PAUSE, ROUND_PAUSE_MAX, 1);
         let mut attempt_count = 0_usize;
+        let mut lost = None;
         loop {
             let (index, channel) = self.current();
             let wait = repeat.attempt_deadline().min(end.saturating_duration_since(Instant::now()));
@@ -121,10 +122,21 @@ impl Servers {
                 Duration::ZERO
             };
             if !repeat.allows_retry(&error) || Instant::now() + pause_now >= end {
-                return Err(error);
+                return Err(outcome(error, lost));
+            }
+            if error.is_outcome_unknown() {
+                lost = Some(error);
             }
             tokio::time::sleep(pause_now).await;
         }
+    }
+}
+
+/// Returns what a call that has failed for good means: a last refusal says nothing about an earlier attempt whose answer was lost.
+fn outcome(last: ApiError, lost: Option<ApiError>) -> ApiError {
+    match lost {
+        Some(lost) if last.is_definitely_not_applied() => lost,
+        Some(_) | None => last,
     }
 }
 
@@ -148,10 +160,43 @@ mod tests {
         check(Repeat::Read, ApiError::Expired(Failure::default()), false);
     }
 
+    fn three_servers() -> Arc<Servers> {
+        let lazy = || tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        Servers::new(vec![lazy(), lazy(), lazy()], 1).unwrap()
+    }
+
+    fn refused_by_the_server() -> tonic::Status {
+        let status = r#"{"code": 503, "reason": "ServiceUnavailable"}"#;
+        let mut answer = tonic::Status::unavailable("no leader");
+        let trailer = tonic::metadata::MetadataValue::from_bytes(status.as_bytes());
+        answer.metadata_mut().insert_bin(crate::error::STATUS_TRAILER, trailer);
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fate_of_a_lost_write_stays_unknown_when_its_repeats_are_refused() {
+        let attempts = AtomicUsize::new(0);
+        let send = |_channel| {
+            let is_first = attempts.fetch_add(1, Ordering::Relaxed) == 0;
+            let lost = || tonic::Status::unavailable("broken pipe");
+            let answer = if is_first { lost() } else { refused_by_the_server() };
+            async move { Err::<tonic::Response<()>, _>(answer) }
+        };
+        let error = three_servers().call(Repeat::IdempotentWrite, send).await.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{error}");
+        assert!(attempts.into_inner() > 3, "every server is asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn write_that_every_server_refuses_was_not_applied() {
+        let send = |_channel| async { Err::<tonic::Response<()>, _>(refused_by_the_server()) };
+        let error = three_servers().call(Repeat::IdempotentWrite, send).await.unwrap_err();
+        assert!(error.is_definitely_not_applied(), "{error}");
+    }
+
     #[tokio::test]
     async fn failure_of_a_server_moves_on_once() {
-        let lazy = || tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let servers = Servers::new(vec![lazy(), lazy(), lazy()], 1).unwrap();
+        let servers = three_servers();
         servers.failed(1);
         servers.failed(1);
         assert_eq!(servers.current().0, 2);
