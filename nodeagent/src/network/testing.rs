@@ -73,7 +73,7 @@ impl Machine {
         let place = node.attach(&path, name, &format!("id-{name}")).await.unwrap();
         let netns = Netns::At(path);
         serve_name(&netns, name).await;
-        Pod { address: place.address, netns }
+        Pod { name: name.to_owned(), address: place.address, netns }
     }
 }
 
@@ -89,6 +89,7 @@ impl Drop for Machine {
 }
 
 pub(crate) struct Pod {
+    pub(crate) name: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) netns: Netns,
 }

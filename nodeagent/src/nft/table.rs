@@ -18,7 +18,7 @@ pub(crate) struct Declaration {
     pub(crate) kind: &'static str,
     pub(crate) name: &'static str,
     /// Its `type` or `typeof` clause.
-    pub(crate) type_clause: &'static str,
+    pub(crate) type_clause: String,
 }
 
 /// The whole of our table. Chains are listed so that each stands behind those it jumps to.

@@ -10,7 +10,7 @@ impl Table {
         let name = &self.name;
         let mut text = format!("add table ip {name}\ndelete table ip {name}\ntable ip {name} {{\n");
         for declaration in &self.declarations {
-            let (kind, set, type_clause) = (declaration.kind, declaration.name, declaration.type_clause);
+            let (kind, set, type_clause) = (declaration.kind, declaration.name, &declaration.type_clause);
             push(&mut text, format_args!("\t{kind} {set} {{ {type_clause}; }}\n"));
         }
         for chain in &self.chains {
@@ -90,7 +90,8 @@ mod tests {
         rows.map("svcs", "10.96.0.1 . tcp . 80".to_owned(), "goto lb-1".to_owned());
         rows.map("svcs", "10.96.0.2 . tcp . 80".to_owned(), "goto lb-1".to_owned());
         rows.member("vips", "10.96.0.10 . udp . 53".to_owned());
-        let declaration = |kind, name, type_clause| Declaration { kind, name, type_clause };
+        let declaration =
+            |kind, name, type_clause: &str| Declaration { kind, name, type_clause: type_clause.to_owned() };
         Table {
             name: "keelson-deadbeef".to_owned(),
             declarations: vec![

@@ -1,7 +1,6 @@
 //! Brings the model's changes into the kernel of one namespace.
 //!
-//! The first step, and every step after a refusal, replaces the whole table in one transaction; all others send the
-//! difference. Tracked connections survive both. The rules stay when the process ends: a restart interrupts nobody.
+//! The first step replaces the whole table in one transaction, and so does a refused one; all others send the difference. Tracked connections survive both. The rules stay when the process ends: a restart interrupts nobody.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::proxy::rules::Scope;
 
 /// How often the whole table is put in place again, in case somebody else touched it.
 const RESYNC: Duration = Duration::from_secs(3600);
-/// How soon a refused change is tried again, as a whole table.
+/// How soon a refused table is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the service rules go and for whom.
@@ -66,12 +65,20 @@ pub async fn run(
                 Batch::default()
             }
         };
-        let outcome = if is_stale { replace(&config, &model).await } else { change(&config, batch).await };
+        let outcome =
+            if is_stale { replace(&config, &model).await } else { update(&config, &model, batch).await };
         is_stale = outcome.is_err();
         if let Err(error) = outcome {
-            tracing::warn!(%error, "service rules refused, replacing the table");
+            tracing::warn!(%error, "the table of service rules is refused");
         }
     }
+}
+
+/// Sends a change, or the whole table where the kernel refuses the change: somebody else touched the table.
+async fn update(config: &ProxyConfig, model: &Model, batch: Batch) -> Result<(), NetworkError> {
+    let Err(error) = change(config, batch).await else { return Ok(()) };
+    tracing::warn!(%error, "a change of service rules is refused, replacing the table");
+    replace(config, model).await
 }
 
 async fn replace(config: &ProxyConfig, model: &Model) -> Result<(), NetworkError> {

@@ -4,9 +4,9 @@
 //!   Service + EndpointSlices ──▶ index ──▶ model (rows of one service) ──▶ nft batch ──▶ kernel
 //! ```
 //!
-//! All services share a few maps. One chain exists per *number* of endpoints, not per service: `svcs` sends a service's
-//! address to the chain for its count, which draws a slot and finds the endpoint of that slot in `eps`. A change of one
-//! endpoint is therefore two or three elements, whatever the number of services.
+//! All services share a few maps. One chain exists per protocol and *number* of endpoints, not per service: `svcs` sends a
+//! service's address to the chain for its count, which draws a slot and finds the endpoint of that slot in `eps-tcp` (or
+//! `eps-udp`, `eps-sctp`). A change of one endpoint is therefore two or three elements, whatever the number of services.
 //!
 //! Invariants: slots of a service are `0..count` without holes; an endpoint that stays keeps its slot where it can; one
 //! change is one transaction, so a packet sees the old endpoints or the new ones. Established connections follow the

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use crate::nft::{Batch, Rows, Table};
 use crate::proxy::index::{Backend, ServiceIndex, ServiceKey};
-use crate::proxy::rules::{self, Pick, Scope};
+use crate::proxy::rules::{self, Balancer, Pick, Protocol, Scope};
 use crate::proxy::slots;
 
 /// Most endpoints of one service port that get connections; the rest wait. Upstream warns above a thousand too.
@@ -20,13 +20,6 @@ struct Front {
     address: Option<Ipv4Addr>,
     protocol: Protocol,
     port: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
 }
 
 /// The slots of one front and how they are drawn.
@@ -48,9 +41,9 @@ pub(super) struct Model {
     scope: Scope,
     services: BTreeMap<ServiceKey, ServiceState>,
     table: Table,
-    /// Chains that exist in the table, by what they draw and from how many. They are never removed: there are at most
-    /// as many as distinct endpoint counts, and kernels before 6.2 refuse to drop a chain a map pointed to just now.
-    chains: BTreeSet<(Pick, usize)>,
+    /// Those whose chains exist in the table. They are never removed: there are at most a few per distinct number of
+    /// endpoints, and kernels before 6.2 refuse to drop a chain a map pointed to just now.
+    balancers: BTreeSet<Balancer>,
 }
 
 impl Model {
@@ -62,7 +55,7 @@ impl Model {
             chains: rules::chains(&scope),
             rows: rules::rows(&scope),
         };
-        Self { scope, services: BTreeMap::new(), table, chains: BTreeSet::new() }
+        Self { scope, services: BTreeMap::new(), table, balancers: BTreeSet::new() }
     }
 
     /// Returns the whole table.
@@ -86,9 +79,9 @@ impl Model {
         });
         let rows = rows(&fronts);
         let mut batch = before.rows.diff(&rows);
-        for back in fronts.values().filter(|back| !back.slots.is_empty()) {
-            if self.chains.insert((back.pick, back.slots.len())) {
-                batch.chains.push(back.pick.chain(back.slots.len()));
+        for balancer in fronts.iter().filter_map(|(front, back)| front.balancer(back)) {
+            if self.balancers.insert(balancer) {
+                batch.chains.push(balancer.chain());
             }
         }
         self.table.rows.apply(&batch);
@@ -110,7 +103,7 @@ fn fronts(
     let Some(spec) = &service.spec else { return BTreeMap::new() };
     let mut fronts = BTreeMap::new();
     for port in spec.ports.iter().flatten() {
-        let Some(protocol) = Protocol::of(port) else { continue };
+        let Some(protocol) = protocol(port) else { continue };
         for (front, pick, is_local_only) in faces(spec, port, protocol, scope) {
             let wanted = targets(backends, port, is_local_only.then_some(scope).and_then(Scope::node_name));
             let present = before.get(&front).map_or(&[][..], |back| back.slots.as_slice());
@@ -163,48 +156,38 @@ fn targets(backends: &[Backend], port: &ServicePort, only_node: Option<&str>) ->
 
 fn rows(fronts: &BTreeMap<Front, Back>) -> Rows {
     let mut rows = Rows::default();
-    for (front, back) in fronts.iter().filter(|(_, back)| !back.slots.is_empty()) {
-        let (service_map, endpoint_map) = match front.address {
-            Some(_) => (rules::SERVICES, rules::ENDPOINTS),
-            None => (rules::NODE_PORTS, rules::NODE_PORT_ENDPOINTS),
+    for (front, back) in fronts {
+        let Some(balancer) = front.balancer(back) else { continue };
+        let Front { address, protocol, port } = front;
+        let (service_map, endpoint_map, prefix) = match address {
+            Some(address) => (rules::SERVICES, protocol.endpoints(), format!("{address} . ")),
+            None => (rules::NODE_PORTS, protocol.node_port_endpoints(), String::new()),
         };
-        let key = front.key();
-        rows.map(service_map, key.clone(), format!("goto {}", back.pick.chain_name(back.slots.len())));
+        let key = format!("{prefix}{} . {port}", protocol.name());
+        rows.map(service_map, key, format!("goto {}", balancer.name()));
         for (slot, endpoint) in back.slots.iter().enumerate() {
             let value = format!("{} . {}", endpoint.ip(), endpoint.port());
-            rows.map(endpoint_map, format!("{key} . {slot}"), value);
+            rows.map(endpoint_map, format!("{prefix}{port} . {slot}"), value);
         }
     }
     rows
 }
 
 impl Front {
-    fn key(&self) -> String {
-        let (protocol, port) = (self.protocol.name(), self.port);
-        match self.address {
-            Some(address) => format!("{address} . {protocol} . {port}"),
-            None => format!("{protocol} . {port}"),
-        }
+    /// Returns what sends packets on from here; nothing when there is no endpoint.
+    fn balancer(&self, back: &Back) -> Option<Balancer> {
+        let count = back.slots.len();
+        (count > 0).then_some(Balancer { pick: back.pick, protocol: self.protocol, count })
     }
 }
 
-impl Protocol {
-    /// Returns the port's protocol; TCP when it names none, nothing when it is unknown.
-    fn of(port: &ServicePort) -> Option<Self> {
-        match port.protocol.as_deref().unwrap_or("TCP") {
-            "TCP" => Some(Self::Tcp),
-            "UDP" => Some(Self::Udp),
-            "SCTP" => Some(Self::Sctp),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
+/// Returns the port's protocol; TCP when it names none, nothing when it is unknown.
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    match port.protocol.as_deref().unwrap_or("TCP") {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        _ => None,
     }
 }
 

@@ -7,12 +7,8 @@ use crate::nft::{Chain, Declaration, Rows};
 
 /// service address . protocol . port → chain for its number of endpoints.
 pub(super) const SERVICES: &str = "svcs";
-/// service address . protocol . port . slot → endpoint.
-pub(super) const ENDPOINTS: &str = "eps";
 /// protocol . node port → chain for its number of endpoints.
 pub(super) const NODE_PORTS: &str = "nports";
-/// protocol . node port . slot → endpoint.
-pub(super) const NODE_PORT_ENDPOINTS: &str = "neps";
 /// pod . pod, for each pod of this node: what reaches itself through a service needs another source address.
 const HAIRPIN: &str = "hairpin";
 /// Addresses inside the service range that this node answers itself.
@@ -35,6 +31,14 @@ pub struct Scope {
     pub dns: Option<Ipv4Addr>,
 }
 
+/// A transport protocol of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
 /// How a chain picks among endpoints and what else it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pick {
@@ -50,36 +54,75 @@ pub(super) enum Pick {
     NodePortKeepSource,
 }
 
-impl Pick {
-    /// Returns the name of the chain for a number of endpoints.
-    pub(super) fn chain_name(self, count: usize) -> String {
-        let prefix = match self {
-            Self::Random => "lb",
-            Self::Sticky => "lbs",
-            Self::NodePort => "np",
-            Self::NodePortSticky => "nps",
-            Self::NodePortKeepSource => "npk",
-        };
-        format!("{prefix}-{count}")
+/// A chain that sends a packet to one of `count` endpoints, whatever the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Balancer {
+    pub(super) pick: Pick,
+    pub(super) protocol: Protocol,
+    pub(super) count: usize,
+}
+
+impl Protocol {
+    const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
     }
 
-    /// Returns the chain for a number of endpoints.
-    pub(super) fn chain(self, count: usize) -> Chain {
-        let draw = match self {
-            Self::Random | Self::NodePort | Self::NodePortKeepSource => format!("numgen random mod {count}"),
-            Self::Sticky | Self::NodePortSticky => format!("jhash ip saddr mod {count}"),
+    /// Returns the map from service address . port . slot to the endpoint.
+    pub(super) fn endpoints(self) -> &'static str {
+        match self {
+            Self::Tcp => "eps-tcp",
+            Self::Udp => "eps-udp",
+            Self::Sctp => "eps-sctp",
+        }
+    }
+
+    /// Returns the map from node port . slot to the endpoint.
+    pub(super) fn node_port_endpoints(self) -> &'static str {
+        match self {
+            Self::Tcp => "neps-tcp",
+            Self::Udp => "neps-udp",
+            Self::Sctp => "neps-sctp",
+        }
+    }
+}
+
+impl Balancer {
+    /// Returns the chain's name.
+    pub(super) fn name(self) -> String {
+        let prefix = match self.pick {
+            Pick::Random => "lb",
+            Pick::Sticky => "lbs",
+            Pick::NodePort => "np",
+            Pick::NodePortSticky => "nps",
+            Pick::NodePortKeepSource => "npk",
         };
-        let (key, map) = match self {
-            Self::Random | Self::Sticky => ("ip daddr . meta l4proto . th dport", ENDPOINTS),
-            Self::NodePort | Self::NodePortSticky | Self::NodePortKeepSource => {
-                ("meta l4proto . th dport", NODE_PORT_ENDPOINTS)
+        format!("{prefix}-{}-{}", self.protocol.name(), self.count)
+    }
+
+    /// Returns the chain.
+    pub(super) fn chain(self) -> Chain {
+        let Self { pick, protocol, count } = self;
+        let draw = match pick {
+            Pick::Random | Pick::NodePort | Pick::NodePortKeepSource => format!("numgen random mod {count}"),
+            Pick::Sticky | Pick::NodePortSticky => format!("jhash ip saddr mod {count}"),
+        };
+        let (address, map) = match pick {
+            Pick::Random | Pick::Sticky => ("ip daddr . ", protocol.endpoints()),
+            Pick::NodePort | Pick::NodePortSticky | Pick::NodePortKeepSource => {
+                ("", protocol.node_port_endpoints())
             }
         };
-        let mark = matches!(self, Self::NodePortKeepSource)
+        let mark = matches!(pick, Pick::NodePortKeepSource)
             .then(|| format!("meta mark set meta mark | {KEEP_SOURCE_MARK}"));
-        let dnat = format!("dnat ip to {key} . {draw} map @{map}");
+        let dnat = format!("dnat ip to {address}{} dport . {draw} map @{map}", protocol.name());
         Chain {
-            name: self.chain_name(count),
+            name: self.name(),
             hook: None,
             rules: mark.into_iter().chain(std::iter::once(dnat)).collect(),
         }
@@ -87,24 +130,27 @@ impl Pick {
 }
 
 /// Returns the sets and maps.
+///
+/// A slot has no named type, so the maps of endpoints take theirs from expressions. Each is for one protocol: `nft` 1.0.6
+/// refuses a rule that is added later when the map it reads back says `th dport` ("conflicting protocols").
 pub(super) fn declarations() -> Vec<Declaration> {
-    let declaration = |kind, name, type_clause| Declaration { kind, name, type_clause };
-    vec![
+    let declaration =
+        |kind, name, type_clause: &str| Declaration { kind, name, type_clause: type_clause.to_owned() };
+    let mut declarations = vec![
         declaration("map", SERVICES, "type ipv4_addr . inet_proto . inet_service : verdict"),
-        declaration(
-            "map",
-            ENDPOINTS,
-            "typeof ip daddr . meta l4proto . th dport . numgen random mod 65535 : ip daddr . th dport",
-        ),
         declaration("map", NODE_PORTS, "type inet_proto . inet_service : verdict"),
-        declaration(
-            "map",
-            NODE_PORT_ENDPOINTS,
-            "typeof meta l4proto . th dport . numgen random mod 65535 : ip daddr . th dport",
-        ),
         declaration("set", HAIRPIN, "type ipv4_addr . ipv4_addr"),
         declaration("set", LOCAL, "type ipv4_addr . inet_proto . inet_service"),
-    ]
+    ];
+    for protocol in Protocol::ALL {
+        let port = format!("{} dport", protocol.name());
+        let slot_to_endpoint = format!("{port} . numgen random mod 65535 : ip daddr . {port}");
+        let of_services = format!("typeof ip daddr . {slot_to_endpoint}");
+        let of_node_ports = format!("typeof {slot_to_endpoint}");
+        declarations.push(declaration("map", protocol.endpoints(), &of_services));
+        declarations.push(declaration("map", protocol.node_port_endpoints(), &of_node_ports));
+    }
+    declarations
 }
 
 /// Returns the chains that do not depend on services.

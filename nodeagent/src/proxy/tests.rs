@@ -1,6 +1,7 @@
 //! Golden rows, and real connections through the rules in namespaces that the tests make.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 
 use client::Cache;
@@ -11,8 +12,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::network::Netns;
 use crate::network::testing::{Machine, POD_PORT, Pod, ask, ask_udp, eventually};
+use crate::network::{Netns, run_nft};
 use crate::proxy::index::ServiceIndex;
 use crate::proxy::model::Model;
 use crate::proxy::{ProxyConfig, Scope, run};
@@ -102,20 +103,55 @@ fn a_change_of_one_endpoint_is_a_few_elements() {
     let text =
         update(&mut model, &mut index, slice("web", &addresses(&["10.244.1.2", "10.244.1.4", "10.244.2.9"])));
     insta::assert_snapshot!(text, @r"
-    delete element ip t eps { 10.96.0.1 . tcp . 80 . 1 }
-    add element ip t eps { 10.96.0.1 . tcp . 80 . 1 : 10.244.2.9 . 8080 }
+    delete element ip t eps-tcp { 10.96.0.1 . 80 . 1 }
+    add element ip t eps-tcp { 10.96.0.1 . 80 . 1 : 10.244.2.9 . 8080 }
     ");
     let text = update(&mut model, &mut index, slice("web", &addresses(&["10.244.1.4", "10.244.2.9"])));
     insta::assert_snapshot!(text, @r"
     table ip t {
-    	chain lb-2 {
-    		dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @eps
+    	chain lb-tcp-2 {
+    		dnat ip to ip daddr . tcp dport . numgen random mod 2 map @eps-tcp
     	}
     }
-    delete element ip t eps { 10.96.0.1 . tcp . 80 . 0, 10.96.0.1 . tcp . 80 . 2 }
+    delete element ip t eps-tcp { 10.96.0.1 . 80 . 0, 10.96.0.1 . 80 . 2 }
     delete element ip t svcs { 10.96.0.1 . tcp . 80 }
-    add element ip t eps { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080 }
-    add element ip t svcs { 10.96.0.1 . tcp . 80 : goto lb-2 }
+    add element ip t eps-tcp { 10.96.0.1 . 80 . 0 : 10.244.1.4 . 8080 }
+    add element ip t svcs { 10.96.0.1 . tcp . 80 : goto lb-tcp-2 }
+    ");
+    // The chain for three is still there.
+    let text =
+        update(&mut model, &mut index, slice("web", &addresses(&["10.244.1.4", "10.244.2.9", "10.244.1.7"])));
+    insta::assert_snapshot!(text, @r"
+    delete element ip t svcs { 10.96.0.1 . tcp . 80 }
+    add element ip t eps-tcp { 10.96.0.1 . 80 . 2 : 10.244.1.7 . 8080 }
+    add element ip t svcs { 10.96.0.1 . tcp . 80 : goto lb-tcp-3 }
+    ");
+}
+
+#[test]
+fn each_protocol_has_endpoints_and_chains_of_its_own() {
+    let mut index = ServiceIndex::default();
+    let mut model = model();
+    let ports = json!({"ports": [
+        {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]});
+    index.set_service(Arc::new(service("dns", "10.96.0.5", ports)));
+    let mut slice = slice("dns", &addresses(&["10.244.1.2"]));
+    slice.ports =
+        serde_json::from_value(json!([{"name": "dns", "port": 53}, {"name": "dns-tcp", "port": 53}]))
+            .unwrap();
+    insta::assert_snapshot!(update(&mut model, &mut index, slice), @r"
+    table ip t {
+    	chain lb-tcp-1 {
+    		dnat ip to ip daddr . tcp dport . numgen random mod 1 map @eps-tcp
+    	}
+    	chain lb-udp-1 {
+    		dnat ip to ip daddr . udp dport . numgen random mod 1 map @eps-udp
+    	}
+    }
+    add element ip t eps-tcp { 10.96.0.5 . 53 . 0 : 10.244.1.2 . 53 }
+    add element ip t eps-udp { 10.96.0.5 . 53 . 0 : 10.244.1.2 . 53 }
+    add element ip t svcs { 10.96.0.5 . tcp . 53 : goto lb-tcp-1, 10.96.0.5 . udp . 53 : goto lb-udp-1 }
     ");
 }
 
@@ -127,7 +163,7 @@ fn ending_endpoints_serve_only_while_nobody_is_ready() {
     let (old, new) = (("10.244.1.2".to_owned(), false, true), ("10.244.1.3".to_owned(), true, false));
     assert!(update(&mut model, &mut index, slice("web", std::slice::from_ref(&old))).contains("10.244.1.2"));
     let text = update(&mut model, &mut index, slice("web", &[old, new]));
-    assert!(text.contains("add element ip t eps { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.3 . 8080 }"), "{text}");
+    assert!(text.contains("add element ip t eps-tcp { 10.96.0.1 . 80 . 0 : 10.244.1.3 . 8080 }"), "{text}");
     let text = update(&mut model, &mut index, slice("web", &[("10.244.1.2".to_owned(), false, false)]));
     assert!(text.starts_with("delete") && !text.contains("add"), "{text}");
 }
@@ -177,6 +213,16 @@ impl Cluster {
         let revision = self.next_revision();
         object.metadata.resource_version = Some(revision.to_string());
         self.slices.update(Update::Apply { object, revision });
+    }
+
+    /// The kernel's number for the table: another one means that the whole table was replaced.
+    async fn table_handle(&self) -> u64 {
+        let listed = self.machine.netns.run(|| Command::new("nft").args(["-j", "list", "tables"]).output());
+        let listed: serde_json::Value =
+            serde_json::from_slice(&listed.await.unwrap().unwrap().stdout).unwrap();
+        let name = self.machine.cluster.services_table();
+        let mut tables = listed["nftables"].as_array().unwrap().iter().map(|entry| &entry["table"]);
+        tables.find(|table| table["name"] == name).unwrap()["handle"].as_u64().unwrap()
     }
 
     async fn answers(&self, from: &Netns, address: &str, port: u16, count: usize) -> BTreeSet<String> {
@@ -268,6 +314,61 @@ async fn replacing_every_endpoint_loses_no_connection() {
         cluster.answers(own, "10.96.0.3", 80, 10).await == ["d".to_owned()].into()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_among_many_services_leaves_the_table_in_place() {
+    let Some(machine) = Machine::new("a_change_among_many_services_leaves_the_table_in_place").await else {
+        return;
+    };
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    let (a, b, c) =
+        (machine.pod(&node, "a").await, machine.pod(&node, "b").await, machine.pod(&node, "c").await);
+    let cluster = Cluster::new(machine).await;
+    let own = &cluster.machine.netns;
+    for number in 0..1000 {
+        let (name, address) =
+            (format!("other-{number}"), format!("10.96.{}.{}", 1 + number / 250, number % 250));
+        cluster.apply_service(service(&name, &address, json!({})));
+        cluster.apply_slice(slice(&name, &addresses(&["10.244.200.1", "10.244.200.2"])));
+    }
+    let ports = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]});
+    cluster.apply_service(service("web", "10.96.0.6", ports));
+    let vip = "10.96.0.6".parse().unwrap();
+    cluster.apply_slice(slice("web", &ready(&[&a])));
+    eventually("first answer", || async { ask(own, vip, 80).await.is_ok() }).await;
+
+    let handle = cluster.table_handle().await;
+    // The first needs chains that are not there yet, the others only elements.
+    for pods in [&[&a, &b, &c][..], &[&b], &[&b, &c, &a]] {
+        cluster.apply_slice(slice("web", &ready(pods)));
+        let names: BTreeSet<String> = pods.iter().map(|pod| pod.name.clone()).collect();
+        for (address, port) in [("10.96.0.6", 80), ("10.244.1.1", 30080)] {
+            eventually("exactly the new endpoints", || async {
+                cluster.answers(own, address, port, 60).await == names
+            })
+            .await;
+        }
+        assert_eq!(cluster.table_handle().await, handle, "the table was replaced");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_took_away_is_put_back_with_the_next_change() {
+    let Some(machine) = Machine::new("a_table_that_somebody_took_away").await else { return };
+    let node = machine.node("a", &machine.netns, "10.244.1.0/24").await;
+    let (a, b) = (machine.pod(&node, "a").await, machine.pod(&node, "b").await);
+    let cluster = Cluster::new(machine).await;
+    let own = &cluster.machine.netns;
+    let vip = "10.96.0.7".parse().unwrap();
+    cluster.apply_service(service("web", "10.96.0.7", json!({})));
+    cluster.apply_slice(slice("web", &ready(&[&a])));
+    eventually("first answer", || async { ask(own, vip, 80).await.is_ok() }).await;
+    let delete = format!("delete table ip {}", cluster.machine.cluster.services_table());
+    own.try_run(move || run_nft(&delete)).await.unwrap();
+    assert!(ask(own, vip, 80).await.is_err(), "without rules nobody answers");
+    cluster.apply_slice(slice("web", &ready(&[&a, &b])));
+    eventually("answers again", || async { ask(own, vip, 80).await.is_ok() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
