@@ -52,7 +52,8 @@ impl PodManager {
             () = pods.wait_synced() => {}
         }
         let mut changes = pods.subscribe();
-        self.remove_orphans(&pods).await;
+        // A runtime that answers nothing must not keep the agent from ending.
+        shutdown.run_until_cancelled(self.remove_orphans(&pods)).await;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -219,4 +220,50 @@ async fn stop_pod(
     }
     runtime.stop_sandbox(sandbox).await?;
     runtime.remove_sandbox(sandbox).await
+}
+
+#[cfg(test)]
+mod tests {
+    use client::fake::FakeApi;
+
+    use super::*;
+    use crate::events;
+    use crate::pod::spec::NodeFacts;
+    use crate::runtime::DnsConfig;
+    use crate::runtime::cri::CriRuntime;
+
+    fn facts() -> NodeFacts {
+        NodeFacts {
+            name: "n1".to_owned(),
+            cgroup_prefix: "/n1".to_owned(),
+            log_root: "/var/log".into(),
+            memory_bytes: 0,
+            cpu_millis: 0,
+            cluster_dns: None,
+            cluster_domain: "cluster.local".to_owned(),
+            node_dns: DnsConfig::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_does_not_answer_does_not_keep_the_agent_from_ending() {
+        let api = FakeApi::start();
+        let nowhere = tempfile::tempdir().unwrap();
+        let shared = Shared {
+            runtime: Arc::new(CriRuntime::new(&nowhere.path().join("absent.sock"))),
+            runtime_name: "absent".to_owned(),
+            client: api.client(),
+            volumes: None,
+            node: facts(),
+            host_ip: None,
+            services: Cache::of(Vec::new()),
+            events: events::channel(api.client(), "n1").0,
+        };
+        let mut manager = PodManager::new(Arc::new(shared));
+        let (_changed, changes) = mpsc::channel(1);
+        let shutdown = CancellationToken::new();
+        let ended = manager.run(Cache::of(Vec::new()), changes, shutdown.clone());
+        let both = async { tokio::join!(ended, async { shutdown.cancel() }) };
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("the manager ends");
+    }
 }
