@@ -80,15 +80,19 @@ fn node_object(name: &str, pods: &str, address: &str) -> Node {
     .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn node_namespaces_route_to_each_others_pods_and_go_completely() {
-    let Some(machine) = Machine::new("node_namespaces_route_to_each_others_pods").await else { return };
-    let config = HostsConfig {
+fn two_hosts(machine: &Machine) -> HostsConfig {
+    HostsConfig {
         cluster: machine.cluster,
         root: machine.netns.clone(),
         run_dir: machine.path("run"),
         count: 2,
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_namespaces_route_to_each_others_pods_and_go_completely() {
+    let Some(machine) = Machine::new("node_namespaces_route_to_each_others_pods").await else { return };
+    let config = two_hosts(&machine);
     let before = machine.netns.try_run(state).await.unwrap();
     let hosts = hosts::create(&config).await.unwrap();
     let [first, second] = &hosts.nodes[..] else { panic!("two nodes") };
@@ -154,12 +158,7 @@ fn web_caches(nodes: Cache<Node>, endpoints: [(&str, Ipv4Addr); 2]) -> Dataplane
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_spans_node_namespaces_and_the_machine() {
     let Some(machine) = Machine::new("a_service_spans_node_namespaces_and_the_machine").await else { return };
-    let config = HostsConfig {
-        cluster: machine.cluster,
-        root: machine.netns.clone(),
-        run_dir: machine.path("run"),
-        count: 2,
-    };
+    let config = two_hosts(&machine);
     let before = machine.netns.try_run(state).await.unwrap();
     let hosts = hosts::create(&config).await.unwrap();
     let (first, second) = (hosts.nodes[0].clone(), hosts.nodes[1].clone());
