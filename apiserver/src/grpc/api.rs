@@ -8,15 +8,14 @@ use proto::keelson::api_server::Api as ApiService;
 use proto::keelson::{
     BindRequest, CreateRequest, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
     Encoding, EventType as WireEventType, GetRequest, ListRequest, ListResponse, Object as WireObject,
-    PatchRequest, PatchType as WirePatchType, RenewLeaseRequest, ResourceType, UpdateRequest,
-    WatchEvent as WireEvent, WatchRequest, WriteOptions as WireOptions,
+    PatchRequest, PatchType as WirePatchType, RenewLeaseRequest, UpdateRequest, WatchEvent as WireEvent,
+    WatchRequest, WriteOptions as WireOptions,
 };
 use serde_json::{Value, json};
 use tonic::{Request, Response};
 
+use super::Services;
 use super::status::to_grpc;
-use super::{Services, user_of};
-use crate::authz::Attributes;
 use crate::endpoints::bind::Binding;
 use crate::endpoints::delete::{DeleteOptions, Deleted};
 use crate::endpoints::list::ListOptions;
@@ -27,7 +26,7 @@ use crate::endpoints::watch::{EventType, WatchEvent, WatchOptions};
 use crate::endpoints::{Call, Fence, Persist, WriteOptions};
 use crate::object;
 use crate::patch::{self, PatchType};
-use crate::registry::{Object, Part, catalog};
+use crate::registry::{Object, Part};
 use crate::rest::body;
 use crate::rest::query::{FieldValidation, propagation_of};
 use crate::rest::verbs::{apply_patch, patch_error};
@@ -39,45 +38,10 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
-/// What a call is about, before it is allowed.
-struct About<'a> {
-    resource_type: Option<&'a ResourceType>,
-    verb: &'a str,
-    namespace: &'a str,
-    name: &'a str,
-    subresource: &'a str,
-    field_selector: &'a str,
-}
-
 impl Services {
-    /// Finds the kind and checks that the caller may do this to it.
-    async fn call<T>(&self, request: &Request<T>, about: About<'_>) -> Result<Call, tonic::Status> {
-        let user = user_of(request)?;
-        self.allowed_call(user, about).await.map_err(|status| to_grpc(&status))
-    }
-
-    async fn allowed_call(
-        &self,
-        user: std::sync::Arc<crate::authn::User>,
-        about: About<'_>,
-    ) -> Result<Call, Status> {
-        let wanted = about.resource_type.ok_or_else(|| Status::bad_request("the call names no type"))?;
-        let kind = catalog::find(&wanted.group, &wanted.version, &wanted.resource)
-            .ok_or_else(Status::no_such_resource)?;
-        let fields = proto::api::fields::Selector::parse(about.field_selector).unwrap_or_default();
-        let required = |field: &str| fields.required(field).unwrap_or_default().to_owned();
-        let attributes = Attributes {
-            verb: about.verb.to_owned(),
-            group: kind.group.to_owned(),
-            resource: kind.resource.to_owned(),
-            subresource: about.subresource.to_owned(),
-            namespace: about.namespace.to_owned(),
-            name: if about.name.is_empty() { required("metadata.name") } else { about.name.to_owned() },
-            path: String::new(),
-            selected_node: required("spec.nodeName"),
-        };
-        self.api.authorize(&user, &attributes).await?;
-        Ok(Call { user, kind, namespace: about.namespace.to_owned(), name: about.name.to_owned() })
+    /// Answers with an object.
+    fn object(&self, outcome: Result<Object, Status>) -> Answer<WireObject> {
+        outcome.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
     }
 
     /// Converts a verb's failure and counts refused leaders.
@@ -93,36 +57,17 @@ impl Services {
 #[tonic::async_trait]
 impl ApiService for Services {
     async fn get(&self, request: Request<GetRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "get",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: &wanted.subresource,
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let object = match request.get_ref().subresource.as_str() {
+        let (call, wanted) = self.allow(request).await?;
+        let object = match wanted.subresource.as_str() {
             "" | "status" => self.api.read(&call).await,
             "scale" => self.api.read_scale(&call).await,
             _ => Err(Status::no_such_resource()),
         };
-        object.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        self.object(object)
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "list",
-            namespace: &wanted.namespace,
-            name: "",
-            subresource: "",
-            field_selector: &wanted.field_selector,
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let list = async {
             let selector = Selector::parse(call.kind, &wanted.label_selector, &wanted.field_selector);
             let options = ListOptions {
@@ -146,17 +91,7 @@ impl ApiService for Services {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WireEvent, tonic::Status>> + Send>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "watch",
-            namespace: &wanted.namespace,
-            name: "",
-            subresource: "",
-            field_selector: &wanted.field_selector,
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let watch = async {
             let selector = Selector::parse(call.kind, &wanted.label_selector, &wanted.field_selector);
             let version = match wanted.resource_version {
@@ -179,17 +114,7 @@ impl ApiService for Services {
     }
 
     async fn create(&self, request: Request<CreateRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "create",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: &wanted.subresource,
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let create = async {
             let mut options = write_options(wanted.options);
             options.idempotency_key = Some(wanted.idempotency_key).filter(|key| !key.is_empty());
@@ -205,21 +130,11 @@ impl ApiService for Services {
             let read = body::decode(collection.kind, &wanted.raw, FieldValidation::Ignore)?;
             self.api.create(&collection, read.object, &options).await
         };
-        create.await.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        self.object(create.await)
     }
 
     async fn update(&self, request: Request<UpdateRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "update",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: &wanted.subresource,
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let update = async {
             let options = write_options(wanted.options);
             let part = match wanted.subresource.as_str() {
@@ -239,21 +154,11 @@ impl ApiService for Services {
                 self.api.update(&call, part, read.object, &options).await?;
             Ok(object)
         };
-        update.await.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        self.object(update.await)
     }
 
     async fn patch(&self, request: Request<PatchRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "patch",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: &wanted.subresource,
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let patch_type = match wanted.patch_type() {
             WirePatchType::Json => PatchType::Json,
             WirePatchType::Strategic => PatchType::Strategic,
@@ -289,21 +194,11 @@ impl ApiService for Services {
             };
             self.api.modify(&call, part, &options, &transform).await
         };
-        patched.await.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        self.object(patched.await)
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
-        let wanted = request.get_ref();
-        let about = About {
-            resource_type: wanted.r#type.as_ref(),
-            verb: "delete",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: "",
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let delete = async {
             let options = write_options(wanted.options);
             let delete = DeleteOptions {
@@ -322,62 +217,21 @@ impl ApiService for Services {
     }
 
     async fn bind(&self, request: Request<BindRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let pods =
-            ResourceType { group: String::new(), version: "v1".to_owned(), resource: "pods".to_owned() };
-        let about = About {
-            resource_type: Some(&pods),
-            verb: "create",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: "binding",
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let options = write_options(wanted.options);
         let binding = Binding { uid: wanted.uid, node: wanted.node, annotations: None };
         let bound = self.api.bind(&call, &binding, &options).await;
-        bound.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        self.object(bound)
     }
 
     async fn renew_lease(&self, request: Request<RenewLeaseRequest>) -> Answer<WireObject> {
-        let wanted = request.get_ref();
-        let leases = ResourceType {
-            group: "coordination.k8s.io".to_owned(),
-            version: "v1".to_owned(),
-            resource: "leases".to_owned(),
-        };
-        let about = About {
-            resource_type: Some(&leases),
-            verb: "update",
-            namespace: &wanted.namespace,
-            name: &wanted.name,
-            subresource: "",
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let renewed = self.renew(&call, request.get_ref()).await;
-        renewed.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
+        let (call, wanted) = self.allow(request).await?;
+        let renewed = self.renew(&call, &wanted).await;
+        self.object(renewed)
     }
 
     async fn create_token(&self, request: Request<CreateTokenRequest>) -> Answer<CreateTokenResponse> {
-        let wanted = request.get_ref();
-        let accounts = ResourceType {
-            group: String::new(),
-            version: "v1".to_owned(),
-            resource: "serviceaccounts".to_owned(),
-        };
-        let about = About {
-            resource_type: Some(&accounts),
-            verb: "create",
-            namespace: &wanted.namespace,
-            name: &wanted.service_account,
-            subresource: "token",
-            field_selector: "",
-        };
-        let call = self.call(&request, about).await?;
-        let wanted = request.into_inner();
+        let (call, wanted) = self.allow(request).await?;
         let bound = (!wanted.bound_kind.is_empty()).then_some((
             wanted.bound_kind,
             wanted.bound_name,

@@ -2,6 +2,7 @@
 //!
 //! One file per service. Every failed call carries its `metav1.Status` in the trailer `keelson-status-bin`.
 
+mod about;
 mod api;
 mod bootstrap;
 mod leadership;
