@@ -75,8 +75,8 @@ pub async fn serve<S, B>(
     let mut connections = JoinSet::new();
     while let Some((stream, slot)) = next_connection(&listener, &slots, &shutdown).await {
         while connections.try_join_next().is_some() {}
-        let connection = Connection { slot, shutdown: shutdown.clone() };
-        connections.spawn(connection.run(stream, tls.clone(), service.clone()));
+        let connection = Connection { slot, shutdown: shutdown.clone(), service: service.clone() };
+        connections.spawn(connection.run(stream, tls.clone()));
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -110,24 +110,21 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, O
     }
 }
 
-struct Connection {
+struct Connection<S> {
     slot: OwnedSemaphorePermit,
     shutdown: CancellationToken,
+    service: S,
 }
 
-impl Connection {
-    async fn run<S, B>(self, stream: TcpStream, tls: Option<ServerTls>, service: S)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
+impl<S, B> Connection<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    async fn run(self, stream: TcpStream, tls: Option<ServerTls>) {
         let (Ok(remote_addr), Ok(local_addr)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
@@ -136,34 +133,26 @@ impl Connection {
         }
         let mut peer = Peer { remote_addr, local_addr, certificates: Arc::from([]) };
         let Some(tls) = tls else {
-            return self.http(stream, peer, service).await;
+            return self.http(stream, peer).await;
         };
         let handshake = TlsAcceptor::from(tls.config()).accept(stream);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => {
                 let (_, session) = stream.get_ref();
                 peer.certificates = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default().into();
-                self.http(stream, peer, service).await;
+                self.http(stream, peer).await;
             }
             Ok(Err(error)) => debug!(%remote_addr, %error, "TLS handshake failed"),
             Err(_) => debug!(%remote_addr, "TLS handshake timed out"),
         }
     }
 
-    async fn http<T, S, B>(self, stream: T, peer: Peer, service: S)
+    async fn http<T>(self, stream: T, peer: Peer)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let remote_addr = peer.remote_addr;
+        let service = self.service;
         let handler = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             service.clone().oneshot(request)
