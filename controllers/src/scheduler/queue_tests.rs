@@ -22,6 +22,15 @@ fn rejected() -> BTreeSet<PluginName> {
     BTreeSet::from(["NodeResourcesFit"])
 }
 
+/// Returns a queue whose only pod, `a`, is being tried.
+fn in_flight(now: Instant) -> (Queue, Arc<PodInfo>) {
+    let mut queue = Queue::default();
+    let pod = waiting("a", 0);
+    queue.set(pod.clone(), Gate::Open, now);
+    queue.pop(now);
+    (queue, pod)
+}
+
 #[test]
 fn higher_priority_goes_first_then_age() {
     let start = Instant::now();
@@ -52,10 +61,7 @@ fn backoff_doubles_from_one_to_ten_seconds() {
 #[test]
 fn an_unschedulable_pod_waits_for_its_event_and_its_backoff() {
     let start = Instant::now();
-    let mut queue = Queue::default();
-    let pod = waiting("a", 0);
-    queue.set(pod.clone(), Gate::Open, start);
-    queue.pop(start);
+    let (mut queue, pod) = in_flight(start);
     queue.return_unschedulable(&pod.key, rejected(), start);
     queue.on_event(start, |_, plugins| plugins.contains("NodeAffinity"));
     assert_eq!(queue.counts().unschedulable, 1);
@@ -68,10 +74,7 @@ fn an_unschedulable_pod_waits_for_its_event_and_its_backoff() {
 #[test]
 fn without_any_event_a_pod_is_tried_after_five_minutes() {
     let start = Instant::now();
-    let mut queue = Queue::default();
-    let pod = waiting("a", 0);
-    queue.set(pod.clone(), Gate::Open, start);
-    queue.pop(start);
+    let (mut queue, pod) = in_flight(start);
     queue.return_unschedulable(&pod.key, rejected(), start);
     assert!(queue.pop(start + UNSCHEDULABLE_MAX - SECOND).is_none());
     assert!(queue.pop(start + UNSCHEDULABLE_MAX).is_some());
@@ -80,10 +83,7 @@ fn without_any_event_a_pod_is_tried_after_five_minutes() {
 #[test]
 fn only_changes_that_matter_wake_a_pod() {
     let start = Instant::now();
-    let mut queue = Queue::default();
-    let pod = waiting("a", 0);
-    queue.set(pod.clone(), Gate::Open, start);
-    queue.pop(start);
+    let (mut queue, pod) = in_flight(start);
     queue.return_unschedulable(&pod.key, rejected(), start);
     let told = json!({
         "metadata": { "name": "a" }, "spec": { "containers": [], "priority": 0 }, "status": { "phase": "Pending" },
@@ -107,10 +107,7 @@ fn gates_hold_a_pod_back_until_they_open() {
 #[test]
 fn a_pod_removed_in_flight_does_not_come_back() {
     let start = Instant::now();
-    let mut queue = Queue::default();
-    let pod = waiting("a", 0);
-    queue.set(pod.clone(), Gate::Open, start);
-    queue.pop(start);
+    let (mut queue, pod) = in_flight(start);
     queue.remove(&pod.key);
     queue.return_failed(&pod.key, start);
     assert_eq!(queue.counts(), PendingCounts::default());
