@@ -1,5 +1,7 @@
 //! What this machine can inject, tried out rather than guessed.
 
+use std::time::{Duration, Instant};
+
 use nix::unistd::Uid;
 
 use crate::cluster::{Network, run_command};
@@ -8,6 +10,10 @@ use crate::run::say;
 /// The tools that faults are made with, and how each is asked whether it is there.
 const TOOLS: [(&str, &str); 4] =
     [("ip", "-Version"), ("nft", "--version"), ("nsenter", "--version"), ("setpriv", "--version")];
+
+/// Longest that a packet may take to the cut that drops it: its neighbour's address is asked for before.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
+const DROP_POLL: Duration = Duration::from_millis(10);
 
 /// Says in one line what is missing for kill and partition faults.
 pub(super) fn missing() -> Option<String> {
@@ -50,9 +56,11 @@ fn try_network() -> anyhow::Result<()> {
             let send = format!("echo cut > /dev/udp/{}/9", network.address(1));
             // The first packet waits for the neighbour's address; the answer to that is not cut.
             run_command("nsenter", &[&from, "bash", "-c", &send], "")?;
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            let dropped = network.packets_dropped()?;
-            anyhow::ensure!(dropped > 0, "a cut on the bridge dropped nothing");
+            let deadline = Instant::now() + DROP_LIMIT;
+            while network.packets_dropped()? == 0 {
+                anyhow::ensure!(Instant::now() < deadline, "a cut on the bridge dropped nothing");
+                std::thread::sleep(DROP_POLL);
+            }
             network.heal()
         });
         trying.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the trial panicked")))
