@@ -1,34 +1,39 @@
 //! `cargo xtask bench`: measures Keelson beside its peers in one run and writes `docs/benchmarks.md`.
+//!
+//! The machine must be quiet: nothing else may run on it. The figures are honest only for the binary that is built here.
 
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::process::{self, root};
-use crate::{setup, up};
+use crate::{peers, setup, up};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Seconds that each measurement runs.
-    #[arg(long, default_value_t = 10)]
+    /// Seconds that each measurement of the store runs.
+    #[arg(long, default_value_t = 4)]
     seconds: u32,
     /// Rounds; the sides take turns (ours, peer, peer, ours, …) and medians are reported.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 4)]
     rounds: u32,
+    /// Starts of a whole cluster.
+    #[arg(long, default_value_t = 3)]
+    starts: u32,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     setup::prepare()?;
+    peers::sync_counter();
     let binary = up::release_binary()?;
-    let report = root().join("docs/benchmarks.md");
     let mut command = Command::new(binary);
-    command.args([
-        "bench",
-        "store",
-        "--seconds",
-        &args.seconds.to_string(),
-        "--rounds",
-        &args.rounds.to_string(),
-    ]);
-    process::run(command.arg("--report").arg(report))
+    command.current_dir(root()).args(["bench", "run", "--report", "docs/benchmarks.md"]);
+    for (flag, number) in [("--seconds", args.seconds), ("--rounds", args.rounds), ("--starts", args.starts)]
+    {
+        command.args([flag, &number.to_string()]);
+    }
+    for peer in peers::all()? {
+        command.arg("--peer").arg(peer);
+    }
+    process::run(&mut command)
 }

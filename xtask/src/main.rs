@@ -2,6 +2,7 @@
 
 mod bench;
 mod leftovers;
+mod peers;
 mod process;
 mod setup;
 mod test;

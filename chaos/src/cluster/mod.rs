@@ -33,8 +33,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Program {
     pub binary: PathBuf,
-    /// Comes before etcd's flags: `store` for our own binary, nothing for etcd.
-    pub subcommand: Option<&'static str>,
+    /// Come before etcd's flags: `store` for our own binary, nothing for etcd.
+    pub subcommands: &'static [&'static str],
     /// Set for the members only.
     pub environment: Vec<(String, String)>,
 }
@@ -44,7 +44,8 @@ impl Program {
     #[must_use]
     pub fn new(binary: &Path) -> Self {
         let is_etcd = binary.file_name().is_some_and(|name| name == "etcd");
-        Self { binary: binary.to_owned(), subcommand: (!is_etcd).then_some("store"), environment: Vec::new() }
+        let subcommands: &[&str] = if is_etcd { &[] } else { &["store"] };
+        Self { binary: binary.to_owned(), subcommands, environment: Vec::new() }
     }
 }
 
@@ -87,7 +88,8 @@ impl Cluster {
         for place in places {
             clients.push(MemberClient::new(&place.client_url)?);
             let data = folder.join("data").join(&place.name);
-            let mut arguments: Vec<String> = program.subcommand.map(str::to_owned).into_iter().collect();
+            let mut arguments: Vec<String> =
+                program.subcommands.iter().map(|word| (*word).to_owned()).collect();
             let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
             flag("name", &place.name);
             flag("data-dir", &data.to_string_lossy());

@@ -1,4 +1,4 @@
-//! What members have used so far, from /proc.
+//! What processes have used so far, from /proc.
 //!
 //! Written bytes are the disk's, not the processes' own count in `/proc/PID/io`: the kernel charges a process with the whole
 //! folio that a small append makes dirty, a megabyte and more for a preallocated log. The price is that whatever else
@@ -39,6 +39,56 @@ pub(super) fn usage(pids: &[u32], data: &Path) -> anyhow::Result<Usage> {
     Ok(sum)
 }
 
+/// Returns the memory that a process really occupies: pages that it shares are counted in parts (PSS).
+///
+/// # Errors
+/// When the process is gone.
+pub(super) fn memory(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("process {pid} is gone"))?;
+    pss(&text).context(path)
+}
+
+fn pss(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// Returns a process and everything that descends from it, with the names of their programs.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub(super) fn family(ancestor: u32) -> anyhow::Result<Vec<(u32, String)>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process that has ended meanwhile has no file any more.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if let Some((name, parent)) = name_and_parent(&stat) {
+            parents.push((pid, name, parent));
+        }
+    }
+    let mut known = vec![ancestor];
+    let mut next = 0;
+    while let Some(&parent) = known.get(next) {
+        known.extend(parents.iter().filter(|(_, _, of)| *of == parent).map(|(pid, _, _)| *pid));
+        next += 1;
+    }
+    Ok(parents
+        .into_iter()
+        .filter(|(pid, _, _)| known.contains(pid))
+        .map(|(pid, name, _)| (pid, name))
+        .collect())
+}
+
+fn name_and_parent(stat: &str) -> Option<(String, u32)> {
+    let (begin, fields) = stat.rsplit_once(')')?;
+    let (_, name) = begin.split_once('(')?;
+    Some((name.to_owned(), fields.split_whitespace().nth(1)?.parse().ok()?))
+}
+
 fn cpu(stat: &str) -> Option<u64> {
     // The command name may hold blanks; the fields begin behind its parenthesis, with the third.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -65,6 +115,27 @@ mod tests {
     fn user_and_system_time_are_added() {
         let stat = "17 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 8 0 1";
         assert_eq!(cpu(stat), Some(1_500_000));
+    }
+
+    #[test]
+    fn the_share_of_shared_pages_counts() {
+        let rollup =
+            "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:            9000 kB\nPss:            1200 kB\n";
+        assert_eq!(pss(rollup), Some(1200 * 1024));
+    }
+
+    #[test]
+    fn a_name_may_hold_blanks_and_parentheses() {
+        assert_eq!(name_and_parent("17 (a (b) c) S 4 2 3"), Some(("a (b) c".to_owned(), 4)));
+    }
+
+    #[test]
+    fn this_process_descends_from_its_parent() {
+        let own = std::process::id();
+        let parent = std::os::unix::process::parent_id();
+        assert!(family(parent).unwrap().iter().any(|(pid, _)| *pid == own));
+        assert!(!family(own).unwrap().iter().any(|(pid, _)| *pid == parent));
+        assert!(memory(own).unwrap() > 100_000);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::generator;
 use super::process::usage;
+use super::syncs::SyncCounter;
 use crate::cluster::Cluster;
 use crate::etcd::MemberClient;
 
@@ -42,9 +43,11 @@ pub(super) struct Sample {
     pub per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// Of all members together.
+    /// Of all members together, as what follows.
     pub cpu_us_per_operation: f64,
     pub bytes_written_per_operation: f64,
+    /// `None` where they cannot be counted.
+    pub syncs_per_operation: Option<f64>,
     pub errors: u64,
 }
 
@@ -52,7 +55,7 @@ impl Sample {
     /// Returns the line that is shown while it runs.
     pub(super) fn line(&self) -> String {
         format!(
-            "{:>4} clients {:<16} {:>8.0}/s  p50 {:>6.2} ms  p99 {:>7.2} ms  {:>5.0} us cpu  {:>6.0} bytes  {} errors",
+            "{:>4} clients {:<16} {:>8.0}/s  p50 {:>6.2} ms  p99 {:>7.2} ms  {:>5.0} us cpu  {:>6.0} bytes  {} syncs  {} errors",
             self.clients,
             self.operation.name(),
             self.per_second,
@@ -60,70 +63,83 @@ impl Sample {
             self.p99_ms,
             self.cpu_us_per_operation,
             self.bytes_written_per_operation,
+            self.syncs_per_operation.map_or("?".to_owned(), |syncs| format!("{syncs:.3}")),
             self.errors
         )
     }
+}
+
+/// What is asked of one cluster.
+pub(super) struct Load<'a> {
+    pub clients: &'a [u32],
+    pub warm_up: Duration,
+    pub length: Duration,
+    pub counts_syncs: bool,
 }
 
 /// Measures puts and gets with each number of clients.
 ///
 /// # Errors
 /// When a member dies or cannot be connected to.
-pub(super) async fn all(
-    cluster: &Cluster,
-    clients: &[u32],
-    warm_up: Duration,
-    length: Duration,
-) -> anyhow::Result<Vec<Sample>> {
+pub(super) async fn all(cluster: &Cluster, load: &Load<'_>) -> anyhow::Result<Vec<Sample>> {
     let written = Arc::new(AtomicU64::new(0));
-    measure(cluster, &written, Operation::Put, 16, warm_up).await?;
+    let measuring = Measuring { cluster, written: &written, counts_syncs: load.counts_syncs };
+    measuring.run(Operation::Put, 16, load.warm_up).await?;
     let mut samples = Vec::new();
-    for clients in clients {
+    for clients in load.clients {
         for operation in [Operation::Put, Operation::Get] {
-            samples.push(measure(cluster, &written, operation, *clients, length).await?);
+            samples.push(measuring.run(operation, *clients, load.length).await?);
         }
     }
     Ok(samples)
 }
 
-async fn measure(
-    cluster: &Cluster,
-    written: &Arc<AtomicU64>,
-    operation: Operation,
-    clients: u32,
-    length: Duration,
-) -> anyhow::Result<Sample> {
-    let pids: Vec<u32> = cluster.members.iter().filter_map(crate::cluster::Member::pid).collect();
-    let channels = connect(cluster, clients).await?;
-    // The first client asks the leader, whoever it is; the others follow around the members.
-    let before = usage(&pids, cluster.data())?;
-    let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (number, client) in (0..clients).zip(channels.iter().cycle().cloned()) {
-        let work = Work { client, operation, written: Arc::clone(written), until: began + length };
-        tasks.spawn(work.run(u64::from(number)));
+struct Measuring<'a> {
+    cluster: &'a Cluster,
+    written: &'a Arc<AtomicU64>,
+    counts_syncs: bool,
+}
+
+impl Measuring<'_> {
+    async fn run(&self, operation: Operation, clients: u32, length: Duration) -> anyhow::Result<Sample> {
+        let pids: Vec<u32> = self.cluster.members.iter().filter_map(crate::cluster::Member::pid).collect();
+        let channels = connect(self.cluster, clients).await?;
+        let counter = if self.counts_syncs { Some(SyncCounter::start(&pids).await?) } else { None };
+        let before = usage(&pids, self.cluster.data())?;
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        // The first client asks the leader, whoever it is; the others follow around the members.
+        for (number, client) in (0..clients).zip(channels.iter().cycle().cloned()) {
+            let work = Work { client, operation, written: Arc::clone(self.written), until: began + length };
+            tasks.spawn(work.run(u64::from(number)));
+        }
+        let mut latencies = histogram()?;
+        let mut errors = 0;
+        while let Some(ended) = tasks.join_next().await {
+            let (own, own_errors) = ended.context("a client panicked")??;
+            latencies.add(own)?;
+            errors += own_errors;
+        }
+        let elapsed = began.elapsed();
+        let after = usage(&pids, self.cluster.data())?;
+        let syncs = match counter {
+            Some(counter) => Some(counter.stop().await?),
+            None => None,
+        };
+        let operations = float(latencies.len()).max(1.0);
+        let milliseconds = |quantile| float(latencies.value_at_quantile(quantile)) / 1e3;
+        Ok(Sample {
+            operation,
+            clients,
+            per_second: float(latencies.len()) / elapsed.as_secs_f64(),
+            p50_ms: milliseconds(0.5),
+            p99_ms: milliseconds(0.99),
+            cpu_us_per_operation: float(after.cpu_microseconds - before.cpu_microseconds) / operations,
+            bytes_written_per_operation: float(after.bytes_written - before.bytes_written) / operations,
+            syncs_per_operation: syncs.map(|syncs| float(syncs) / operations),
+            errors,
+        })
     }
-    let mut latencies = histogram()?;
-    let mut errors = 0;
-    while let Some(ended) = tasks.join_next().await {
-        let (own, own_errors) = ended.context("a client panicked")??;
-        latencies.add(own)?;
-        errors += own_errors;
-    }
-    let elapsed = began.elapsed();
-    let after = usage(&pids, cluster.data())?;
-    let operations = float(latencies.len()).max(1.0);
-    let milliseconds = |quantile| float(latencies.value_at_quantile(quantile)) / 1e3;
-    Ok(Sample {
-        operation,
-        clients,
-        per_second: float(latencies.len()) / elapsed.as_secs_f64(),
-        p50_ms: milliseconds(0.5),
-        p99_ms: milliseconds(0.99),
-        cpu_us_per_operation: float(after.cpu_microseconds - before.cpu_microseconds) / operations,
-        bytes_written_per_operation: float(after.bytes_written - before.bytes_written) / operations,
-        errors,
-    })
 }
 
 /// Opens connections, beginning with the leader's.
@@ -181,6 +197,6 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
 /// Exact up to 2^53, far beyond what a measurement counts.
 #[expect(clippy::as_conversions, reason = "std has no other conversion from u64 to f64")]
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
