@@ -1,8 +1,12 @@
 //! Writes one pod's status to the API: the latest wins, retries never block the pod's worker.
+//!
+//! Others write there too: whoever watches over nodes takes the pods of a silent one out of service. So a status is always compared
+//! with the newest that the API is known to have, and not only with the last that was written here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::object::revision;
 use client::{ApiError, Backoff, Client, Patch, WriteOptions};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Map, Value, json};
@@ -15,6 +19,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Wanted {
     status: Option<PodStatus>,
+    /// The pod that the status was made from.
+    shown: Arc<Pod>,
     number: u64,
 }
 
@@ -37,7 +43,7 @@ pub struct StatusTask {
 /// Returns both ends for a pod.
 #[must_use]
 pub fn status_writer(client: Client, pod: Arc<Pod>) -> (StatusWriter, StatusTask) {
-    let (wanted_sender, wanted) = watch::channel(Wanted::default());
+    let (wanted_sender, wanted) = watch::channel(Wanted { shown: Arc::clone(&pod), ..Wanted::default() });
     let (written, written_receiver) = watch::channel(0);
     (
         StatusWriter { wanted: wanted_sender, written: written_receiver },
@@ -46,13 +52,15 @@ pub fn status_writer(client: Client, pod: Arc<Pod>) -> (StatusWriter, StatusTask
 }
 
 impl StatusWriter {
-    /// Asks for a status to be written; does nothing when it was the last one asked for.
-    pub fn publish(&self, status: &PodStatus) {
+    /// Asks for a status to be written that was made from `shown`; does nothing when both are those of the last call.
+    pub fn publish(&self, status: &PodStatus, shown: &Arc<Pod>) {
         self.wanted.send_if_modified(|wanted| {
-            if wanted.status.as_ref() == Some(status) {
+            let is_same_pod = revision(wanted.shown.as_ref()) == revision(shown.as_ref());
+            if is_same_pod && wanted.status.as_ref() == Some(status) {
                 return false;
             }
             wanted.status = Some(status.clone());
+            wanted.shown = Arc::clone(shown);
             wanted.number += 1;
             true
         });
@@ -69,16 +77,18 @@ impl StatusWriter {
 impl StatusTask {
     /// Writes until the worker's end is dropped.
     pub async fn run(mut self) {
-        let mut last = self.pod.status.clone().unwrap_or_default();
+        let mut last = Known::of(&self.pod);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 1);
         while self.wanted.changed().await.is_ok() {
             loop {
                 let wanted = self.wanted.borrow_and_update().clone();
                 let Some(status) = wanted.status else { break };
-                match self.write(&last, &status).await {
-                    Ok(()) => {
+                last.learn(&wanted.shown);
+                match self.write(&last.status, &status).await {
+                    Ok(written) => {
                         backoff.reset();
-                        last = status;
+                        last.status = status;
+                        last.revision = written.unwrap_or(last.revision);
                         self.written.send_replace(wanted.number);
                         break;
                     }
@@ -96,13 +106,35 @@ impl StatusTask {
         }
     }
 
-    async fn write(&self, last: &PodStatus, next: &PodStatus) -> Result<(), ApiError> {
-        let Some(patch) = patch(&self.pod, last, next) else { return Ok(()) };
+    /// Returns the revision of the pod after the write, or `None` when there was nothing to write.
+    async fn write(&self, last: &PodStatus, next: &PodStatus) -> Result<Option<u64>, ApiError> {
+        let Some(patch) = patch(&self.pod, last, next) else { return Ok(None) };
         let metadata = &self.pod.metadata;
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
-        let options = WriteOptions::default();
-        self.client.patch::<Pod>(namespace, name, "status", &Patch::Merge(patch), &options).await.map(drop)
+        let (patch, options) = (Patch::Merge(patch), WriteOptions::default());
+        let pod = self.client.patch::<Pod>(namespace, name, "status", &patch, &options).await?;
+        Ok(Some(revision(&pod)))
+    }
+}
+
+/// The newest status that the API is known to have.
+#[derive(Debug)]
+struct Known {
+    status: PodStatus,
+    revision: u64,
+}
+
+impl Known {
+    fn of(pod: &Pod) -> Self {
+        Self { status: pod.status.clone().unwrap_or_default(), revision: revision(pod) }
+    }
+
+    /// Takes what a watch shows, unless the last write is newer.
+    fn learn(&mut self, shown: &Pod) {
+        if revision(shown) > self.revision {
+            *self = Self::of(shown);
+        }
     }
 }
 
@@ -143,5 +175,21 @@ mod tests {
         let expected = json!({ "metadata": { "uid": "u" }, "status": { "phase": "Running", "podIP": null } });
         assert_eq!(patch(&pod, &last, &next), Some(expected));
         assert_eq!(patch(&pod, &next, &next), None);
+    }
+
+    fn pod(revision: u64, phase: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "uid": "u", "resourceVersion": revision.to_string() }, "status": { "phase": phase },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_status_that_somebody_overwrote_is_known_and_an_old_view_is_not() {
+        let mut known = Known { status: pod(5, "Running").status.unwrap(), revision: 5 };
+        known.learn(&pod(4, "Pending"));
+        assert_eq!(known.status.phase.as_deref(), Some("Running"));
+        known.learn(&pod(6, "Unknown"));
+        assert_eq!(known.status.phase.as_deref(), Some("Unknown"));
     }
 }

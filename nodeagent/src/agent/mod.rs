@@ -23,7 +23,7 @@ use crate::events;
 use crate::logs;
 use crate::network::ClusterId;
 use crate::network::dataplane::DataplaneCaches;
-use crate::node::{self, Health, NodeDescription};
+use crate::node::{self, Health, NodeDescription, StatusReporter};
 use crate::pleg;
 use crate::pod::spec::NodeFacts;
 use crate::pods::{self, PodManager};
@@ -112,14 +112,15 @@ impl Build {
         let (event_queue, event_writer) = events::channel(self.client.clone(), &self.config.node_name);
         services.spawn(event_writer.run(serving.clone()));
         services.spawn(node::run_lease(self.client.clone(), self.config.node_name.clone(), serving.clone()));
-        let last = registered.status.unwrap_or_default();
-        services.spawn(node::run_status(
-            self.client.clone(),
+        let own_node = format!("metadata.name={}", self.config.node_name);
+        let reporter = StatusReporter {
+            client: self.client.clone(),
             description,
-            last,
-            health_receiver,
-            serving.clone(),
-        ));
+            last: registered.status.unwrap_or_default(),
+            health: health_receiver,
+            shown: self.reflect::<Node>(&own_node, &mut services, &serving).subscribe(),
+        };
+        services.spawn(reporter.run(serving.clone()));
         self.spawn_network(health, &service_cache, &mut services, &serving)?;
         self.spawn_channels(&pods, &mut services, &serving)?;
         self.spawn_containerd(&mut services, &serving);

@@ -1,8 +1,8 @@
-//! Two signs of life: the Lease every ten seconds, the status on change and every five minutes.
+//! Two signs of life: the Lease every ten seconds; the status on change, when somebody overwrote it, and every five minutes.
 
 use std::time::Duration;
 
-use client::{Client, Patch, WriteOptions};
+use client::{ChangeKind, Changes, Client, Patch, WriteOptions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::json;
@@ -50,46 +50,146 @@ pub async fn run_lease(client: Client, node_name: String, shutdown: Cancellation
     }
 }
 
-/// Writes the node's status when its health changes and at intervals, until the token is cancelled.
-pub async fn run_status(
-    client: Client,
-    description: NodeDescription,
-    mut last: NodeStatus,
-    mut health: watch::Receiver<Health>,
-    shutdown: CancellationToken,
-) {
+/// Writes the node's own status.
+#[derive(Debug)]
+pub struct StatusReporter {
+    /// The API.
+    pub client: Client,
+    /// What the node says of itself.
+    pub description: NodeDescription,
+    /// The status that the API has.
+    pub last: NodeStatus,
+    /// Whether pods can run here.
+    pub health: watch::Receiver<Health>,
+    /// The node's own object, as the API shows it.
+    pub shown: Changes<Node>,
+}
+
+impl StatusReporter {
+    /// Writes the status when the health changes, when the API shows another one, and at intervals, until the token is cancelled.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut written = 0;
+        loop {
+            let health = self.health.borrow_and_update().clone();
+            let pause = match self.write(&health).await {
+                Ok(revision) => {
+                    written = revision;
+                    STATUS_INTERVAL
+                }
+                Err(error) if error.is_not_found() => {
+                    super::register(&self.client, &self.description).await;
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "node status is not written");
+                    STATUS_RETRY
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.health.changed() => if changed.is_err() { return },
+                shown = contradiction(&mut self.shown, &self.last, written) => {
+                    tracing::info!(node = self.description.name, "the API takes this node for lost; it reports again");
+                    self.last = shown;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Returns the revision of what was written.
+    async fn write(&mut self, health: &Health) -> Result<u64, client::ApiError> {
+        let status = self.description.status(health, &self.last, Timestamp::now());
+        let patch = Patch::Strategic(json!({ "status": status }));
+        let options = WriteOptions::default();
+        let node = self.client.patch::<Node>("", &self.description.name, "status", &patch, &options).await?;
+        self.last = status;
+        Ok(client::object::revision(&node))
+    }
+}
+
+/// Waits until the API shows conditions that contradict what was written last: whoever watches over nodes overwrites those of one
+/// that was silent for too long. What is older than the last write says nothing.
+async fn contradiction(shown: &mut Changes<Node>, last: &NodeStatus, written: u64) -> NodeStatus {
     loop {
-        let now_health = health.borrow_and_update().clone();
-        let pause = match write(&client, &description, &now_health, &last).await {
-            Ok(status) => {
-                last = status;
-                STATUS_INTERVAL
-            }
-            Err(error) if error.is_not_found() => {
-                super::register(&client, &description).await;
-                Duration::ZERO
-            }
-            Err(error) => {
-                tracing::warn!(%error, "node status is not written");
-                STATUS_RETRY
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(pause) => {}
+        let change = shown.recv().await;
+        let is_newer = client::object::revision(change.object.as_ref()) > written;
+        let status = change.object.status.clone().unwrap_or_default();
+        if change.kind == ChangeKind::Applied && is_newer && contradicts(&status, last) {
+            return status;
         }
     }
 }
 
-async fn write(
-    client: &Client,
-    description: &NodeDescription,
-    health: &Health,
-    last: &NodeStatus,
-) -> Result<NodeStatus, client::ApiError> {
-    let status = description.status(health, last, Timestamp::now());
-    let patch = Patch::Strategic(json!({ "status": status }));
-    client.patch::<Node>("", &description.name, "status", &patch, &WriteOptions::default()).await?;
-    Ok(status)
+/// Says whether a condition of `last` is missing or has another value.
+fn contradicts(shown: &NodeStatus, last: &NodeStatus) -> bool {
+    let shown = shown.conditions.as_deref().unwrap_or_default();
+    let mut ours = last.conditions.iter().flatten();
+    ours.any(|wanted| {
+        !shown.iter().any(|condition| condition.type_ == wanted.type_ && condition.status == wanted.status)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Cache;
+    use client::fake::FakeApi;
+    use client::{Reflector, ReflectorOptions};
+    use tokio::task::JoinSet;
+
+    use crate::node::{Machine, register};
+    use crate::runtime::RuntimeVersion;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn ready(node: &Node) -> Option<String> {
+        let conditions = node.status.as_ref()?.conditions.as_ref()?;
+        Some(conditions.iter().find(|condition| condition.type_ == "Ready")?.status.clone())
+    }
+
+    async fn shows(cache: &Cache<Node>, status: &str) {
+        let wait = async {
+            while cache.get("", "n").as_deref().and_then(ready).as_deref() != Some(status) {
+                cache.wait_for_revision(cache.revision() + 1).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "the node does not become {status}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_taken_for_lost_reports_again_at_once() {
+        let api = FakeApi::start();
+        let description = NodeDescription {
+            name: "n".to_owned(),
+            ip: None,
+            labels: Vec::new(),
+            machine: Machine::default(),
+            runtime: RuntimeVersion { name: "fake".to_owned(), version: "0".to_owned() },
+        };
+        let registered = register(&api.client(), &description).await;
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let cache: Cache<Node> =
+            Reflector::spawn(api.client(), ReflectorOptions::default(), &mut tasks, stop.clone());
+        let (_health, health) = watch::channel(Health::Ready);
+        let reporter = StatusReporter {
+            client: api.client(),
+            description,
+            last: registered.status.unwrap_or_default(),
+            health,
+            shown: cache.subscribe(),
+        };
+        tasks.spawn(reporter.run(stop.clone()));
+        shows(&cache, "True").await;
+        let lost = api.modify::<Node>("", "n", |node| {
+            for condition in node.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten())
+            {
+                condition.status = "Unknown".to_owned();
+            }
+        });
+        cache.wait_for_revision(client::object::revision(&lost)).await;
+        shows(&cache, "True").await;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+    }
 }

@@ -5,5 +5,5 @@ mod heartbeat;
 mod registration;
 
 pub use facts::{Machine, machine, node_dns};
-pub use heartbeat::{Health, run_lease, run_status};
+pub use heartbeat::{Health, StatusReporter, run_lease};
 pub use registration::{NodeDescription, register};
