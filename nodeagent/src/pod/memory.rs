@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::backoff::Backoff;
-use super::probe_state::Verdicts;
+use super::probe_state::{Verdict, Verdicts};
 use crate::runtime::ContainerId;
 
 /// Why a container does not run although it should.
@@ -54,7 +54,7 @@ pub struct Memory {
 
 impl Memory {
     /// Returns the memory of a worker that has just started, from the status in the API: a container that ran before continues
-    /// its count, and a pod that ended stays ended.
+    /// its count, one that was ready stays so until its probe says otherwise, and a pod that ended stays ended.
     #[must_use]
     pub fn new(pod: &Pod) -> Self {
         let mut memory = Self::default();
@@ -62,10 +62,25 @@ impl Memory {
         memory.ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let all =
             status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-        for container in all.filter(|container| container.container_id.is_some()) {
+        for container in all {
+            // Spelled `runtime://id`.
+            let Some((_, id)) = container.container_id.as_deref().and_then(|id| id.split_once("://")) else {
+                continue;
+            };
             let next = u32::try_from(container.restart_count).unwrap_or(0).saturating_add(1);
             memory.first_attempts.insert(container.name.clone(), next);
+            memory.verdicts.insert(ContainerId(id.to_owned()), known_verdicts(container));
         }
         memory
+    }
+}
+
+/// What the probes of a container must have said for its status to be as it is. Liveness is not part of a status.
+fn known_verdicts(container: &ContainerStatus) -> Verdicts {
+    let verdict = |holds: bool| if holds { Verdict::Success } else { Verdict::Unknown };
+    Verdicts {
+        startup: verdict(container.started == Some(true)),
+        liveness: Verdict::Unknown,
+        readiness: verdict(container.ready),
     }
 }

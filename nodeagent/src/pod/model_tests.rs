@@ -274,6 +274,22 @@ fn readiness_decides_the_condition() {
 }
 
 #[test]
+fn a_restarted_agent_takes_readiness_from_the_status_until_a_probe_speaks() {
+    let probes = json!({ "name": "a", "readinessProbe": {}, "startupProbe": {} });
+    let mut world = World::new(pod(json!({ "containers": [probes] })));
+    world.settle();
+    let id = world.observed.newest("a").unwrap().id.clone();
+    let passed = Verdicts { startup: Verdict::Success, readiness: Verdict::Success, ..Verdicts::default() };
+    world.memory.verdicts.insert(id, passed);
+    let before = world.write_status();
+    world.advance(5);
+    world.memory = Memory::new(&world.pod);
+    let after = world.write_status();
+    assert_eq!(after, before);
+    assert_eq!(after.container_statuses.unwrap()[0].started, Some(true));
+}
+
+#[test]
 fn deletion_stops_containers_then_sandbox_then_removes_all() {
     let mut world =
         World::new(pod(json!({ "terminationGracePeriodSeconds": 7, "containers": [{ "name": "a" }] })));

@@ -104,10 +104,11 @@ impl Worker {
             Done::Other
         });
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
+        let memory = Memory::new(&pod);
         Self {
-            memory: Memory::new(&pod),
             observer: observe::Observer::new(pod.metadata.uid.clone().unwrap_or_default()),
-            probing: probing::Probing::new(report_sender),
+            probing: probing::Probing::new(report_sender, &memory.verdicts),
+            memory,
             ip: None,
             volumes_checked: None,
             shared,
@@ -189,11 +190,11 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, pod: &Pod, observed: &Observed, now: Timestamp) {
+    fn publish(&mut self, pod: &Arc<Pod>, observed: &Observed, now: Timestamp) {
         let addresses = Addresses { host: self.shared.host_ip, pod: self.ip };
         let status = status(pod, observed, &self.memory, addresses, &self.shared.runtime_name, now);
         self.memory.ended |= matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        self.writer.publish(&status);
+        self.writer.publish(&status, pod);
     }
 
     /// Returns how long nothing needs to be done.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::pod::probe_state::{ProbeKind, Verdict};
+use crate::pod::probe_state::{ProbeKind, Verdict, Verdicts};
 use crate::pod::{Observed, Stage};
 use crate::probes::{self, Report, Target};
 use crate::runtime::{ContainerId, ContainerState, Runtime};
@@ -22,8 +22,10 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    pub(super) fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { reports, tasks: BTreeMap::new(), started: BTreeMap::new() }
+    /// Returns the probes of a pod whose containers may have passed their startup probe under a former agent.
+    pub(super) fn new(reports: mpsc::Sender<Report>, known: &BTreeMap<ContainerId, Verdicts>) -> Self {
+        let started = known.iter().map(|(id, verdicts)| (id.clone(), verdicts.startup)).collect();
+        Self { reports, tasks: BTreeMap::new(), started }
     }
 
     /// Notes that a container's startup probe succeeded.
