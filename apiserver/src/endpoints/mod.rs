@@ -22,7 +22,7 @@ use store::mvcc::Revision;
 
 use crate::admission::ServiceRanges;
 use crate::authn::User;
-use crate::endpoints::status::Status;
+use crate::endpoints::status::{FENCED_OUT, Status};
 use crate::node_channel::NodeChannels;
 use crate::pki::TokenSigner;
 use crate::registry::{Context, Kind};
@@ -95,6 +95,26 @@ impl WriteOptions {
             });
         }
         extras
+    }
+}
+
+impl Api {
+    /// Returns why a fenced write failed: when its author's leadership is over, that comes first, whatever else kept the write from its
+    /// commit. Decisions of a former leader run into what its successor wrote, which says nothing to an author that must stop.
+    pub(crate) async fn why_failed(&self, call: &Call, options: &WriteOptions, failure: Status) -> Status {
+        let Some(Fence { lock, epoch }) = &options.fence else { return failure };
+        if !failure.code.is_client_error() || failure.has_cause(FENCED_OUT) {
+            return failure;
+        }
+        // Without an answer it is not known that the leadership is over.
+        let Ok(held) = self.storage.read_raw(&format!("{}{lock}", keys::LEADERS)).await else {
+            return failure;
+        };
+        if held.is_some_and(|held| u64::try_from(held.create_revision.0) == Ok(*epoch)) {
+            return failure;
+        }
+        let fenced_out = StorageError::FencedOut { lock: lock.clone(), epoch: *epoch };
+        Status::from_storage(fenced_out, call.kind, &call.name)
     }
 }
 

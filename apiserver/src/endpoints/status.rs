@@ -325,6 +325,11 @@ impl Status {
         }
     }
 
+    /// Says whether a cause has this reason.
+    pub(crate) fn has_cause(&self, reason: &str) -> bool {
+        self.details.iter().any(|details| details.causes.iter().any(|cause| cause.reason == reason))
+    }
+
     /// Returns the JSON body.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -44,10 +44,22 @@ impl Services {
         outcome.map(|object| Response::new(to_wire(object))).map_err(|status| self.failed(&status))
     }
 
+    /// Answers with the object that was written; a leader whose time is over is told so first.
+    async fn written(
+        &self,
+        call: &Call,
+        options: &WriteOptions,
+        outcome: Result<Object, Status>,
+    ) -> Answer<WireObject> {
+        match outcome {
+            Ok(object) => self.object(Ok(object)),
+            Err(failure) => self.object(Err(self.api.why_failed(call, options, failure).await)),
+        }
+    }
+
     /// Converts a verb's failure and counts refused leaders.
     fn failed(&self, status: &Status) -> tonic::Status {
-        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-        if causes.iter().any(|cause| cause.reason == FENCED_OUT) {
+        if status.has_cause(FENCED_OUT) {
             self.metrics.fenced_out();
         }
         to_grpc(status)
@@ -115,9 +127,9 @@ impl ApiService for Services {
 
     async fn create(&self, request: Request<CreateRequest>) -> Answer<WireObject> {
         let (call, wanted) = self.allow(request).await?;
+        let mut options = write_options(wanted.options);
+        options.idempotency_key = Some(wanted.idempotency_key).filter(|key| !key.is_empty());
         let create = async {
-            let mut options = write_options(wanted.options);
-            options.idempotency_key = Some(wanted.idempotency_key).filter(|key| !key.is_empty());
             if wanted.subresource == "eviction" {
                 let deleted = self.api.delete(&call, &DeleteOptions::default(), &options).await?;
                 let (Deleted::Now(object) | Deleted::Pending(object)) = deleted;
@@ -126,17 +138,18 @@ impl ApiService for Services {
             if !wanted.subresource.is_empty() {
                 return Err(Status::not_implemented(&format!("creating {} over gRPC", wanted.subresource)));
             }
-            let collection = Call { name: String::new(), ..call };
+            let collection = Call { name: String::new(), ..call.clone() };
             let read = body::decode(collection.kind, &wanted.raw, FieldValidation::Ignore)?;
             self.api.create(&collection, read.object, &options).await
         };
-        self.object(create.await)
+        let created = create.await;
+        self.written(&call, &options, created).await
     }
 
     async fn update(&self, request: Request<UpdateRequest>) -> Answer<WireObject> {
         let (call, wanted) = self.allow(request).await?;
+        let options = write_options(wanted.options);
         let update = async {
-            let options = write_options(wanted.options);
             let part = match wanted.subresource.as_str() {
                 "" => Part::Main,
                 "status" => Part::Status,
@@ -154,7 +167,8 @@ impl ApiService for Services {
                 self.api.update(&call, part, read.object, &options).await?;
             Ok(object)
         };
-        self.object(update.await)
+        let updated = update.await;
+        self.written(&call, &options, updated).await
     }
 
     async fn patch(&self, request: Request<PatchRequest>) -> Answer<WireObject> {
@@ -164,8 +178,8 @@ impl ApiService for Services {
             WirePatchType::Strategic => PatchType::Strategic,
             WirePatchType::Merge | WirePatchType::Unspecified => PatchType::Merge,
         };
-        let patched = async {
-            let options = write_options(wanted.options);
+        let options = write_options(wanted.options.clone());
+        let patch = async {
             let part = match wanted.subresource.as_str() {
                 "" => Part::Main,
                 "status" => Part::Status,
@@ -194,13 +208,14 @@ impl ApiService for Services {
             };
             self.api.modify(&call, part, &options, &transform).await
         };
-        self.object(patched.await)
+        let patched = patch.await;
+        self.written(&call, &options, patched).await
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
         let (call, wanted) = self.allow(request).await?;
+        let options = write_options(wanted.options);
         let delete = async {
-            let options = write_options(wanted.options);
             let delete = DeleteOptions {
                 uid: Some(wanted.uid).filter(|uid| !uid.is_empty()),
                 resource_version: (wanted.resource_version > 0).then(|| wanted.resource_version.to_string()),
@@ -209,9 +224,10 @@ impl ApiService for Services {
             };
             self.api.delete(&call, &delete, &options).await
         };
-        let (object, deleted) = match delete.await.map_err(|status| self.failed(&status))? {
-            Deleted::Now(object) => (object, true),
-            Deleted::Pending(object) => (object, false),
+        let (object, deleted) = match delete.await {
+            Ok(Deleted::Now(object)) => (object, true),
+            Ok(Deleted::Pending(object)) => (object, false),
+            Err(failure) => return Err(self.failed(&self.api.why_failed(&call, &options, failure).await)),
         };
         Ok(Response::new(DeleteResponse { object: Some(to_wire(object)), deleted }))
     }
@@ -221,7 +237,7 @@ impl ApiService for Services {
         let options = write_options(wanted.options);
         let binding = Binding { uid: wanted.uid, node: wanted.node, annotations: None };
         let bound = self.api.bind(&call, &binding, &options).await;
-        self.object(bound)
+        self.written(&call, &options, bound).await
     }
 
     async fn renew_lease(&self, request: Request<RenewLeaseRequest>) -> Answer<WireObject> {

@@ -3,7 +3,8 @@
 use proto::keelson::api_client::ApiClient;
 use proto::keelson::leadership_client::LeadershipClient;
 use proto::keelson::{
-    AcquireRequest, CreateRequest, Encoding, Fence, ReleaseRequest, RenewRequest, ResourceType, WriteOptions,
+    AcquireRequest, CreateRequest, Encoding, Fence, ReleaseRequest, RenewRequest, ResourceType,
+    UpdateRequest, WriteOptions,
 };
 use serde_json::{Value, json};
 
@@ -63,6 +64,43 @@ async fn a_leader_whose_epoch_is_over_writes_nothing() {
     let maps = server.admin().get("/api/v1/namespaces/default/configmaps").await.expect(200);
     let led = maps["items"].as_array().unwrap().iter();
     assert_eq!(led.filter(|map| map["metadata"]["name"].as_str().unwrap().starts_with("led-")).count(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_epoch_is_over_hears_that_before_any_conflict() {
+    let server = TestServer::start().await;
+    let mut locks = LeadershipClient::new(server.controllers());
+    let mut api = ApiClient::new(server.controllers());
+    let acquire = AcquireRequest { lock: "manager".to_owned(), identity: "a".to_owned(), ttl_seconds: 30 };
+    let epoch = locks.acquire(acquire).await.unwrap().into_inner().epoch;
+    let made = api.create(create("led-", None, "")).await.unwrap().into_inner();
+    let stale = |fence| UpdateRequest {
+        r#type: create("", None, "").r#type,
+        namespace: "default".to_owned(),
+        name: made.name.clone(),
+        encoding: Encoding::Json.into(),
+        raw: json!({"metadata": {"name": made.name, "namespace": "default", "resourceVersion": "1"}})
+            .to_string()
+            .into(),
+        options: Some(WriteOptions { fence, ..WriteOptions::default() }),
+        ..UpdateRequest::default()
+    };
+    let causes = |refused: &tonic::Status| {
+        let trailer = refused.metadata().get_bin("keelson-status-bin").unwrap().to_bytes().unwrap();
+        let status: Value = serde_json::from_slice(&trailer).unwrap();
+        assert_eq!(status["reason"], "Conflict");
+        status["details"]["causes"].to_string()
+    };
+    let fence = || Some(Fence { lock: "manager".to_owned(), epoch });
+    let refused = api.update(stale(fence())).await.unwrap_err();
+    assert!(!causes(&refused).contains("FencedOut"), "who leads has a conflict like everybody");
+    let release = ReleaseRequest { lock: "manager".to_owned(), identity: "a".to_owned(), epoch };
+    locks.release(release).await.unwrap();
+    let refused = api.update(stale(fence())).await.unwrap_err();
+    assert!(causes(&refused).contains("FencedOut"), "{refused:?}");
+    let metrics = server.admin().get("/metrics").await.expect(200);
+    assert!(metrics.as_str().unwrap().contains("keelson_apiserver_fenced_out_total 1"));
     server.stop().await;
 }
 
