@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 
 use crate::config::{Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
+use crate::directory::DirectoryError;
 use crate::env::error_chain;
 use crate::etcd::{self, Edge, EtcdOptions};
 use crate::member::{Member, MemberError};
 use crate::net::PeerTls;
-use crate::wal::WalConfig;
+use crate::wal::{WalConfig, is_full};
 
 /// Bounds of the election timeout: below it a busy machine elects for ever, above it etcd refuses too.
 const ELECTION_TIMEOUT_MS: std::ops::RangeInclusive<u64> = 100..=50_000;
@@ -117,11 +118,16 @@ impl From<MemberError> for CliError {
     fn from(error: MemberError) -> Self {
         let line = error_chain(&error);
         match error {
-            MemberError::Directory(_) | MemberError::Listen { .. } | MemberError::NotInCluster => {
-                Self::Usage(line)
+            // Damage and a full disk are the world's fault: the call was right, and may succeed later.
+            MemberError::Directory(DirectoryError::Damaged { .. }) => Self::Failed(line),
+            MemberError::Directory(DirectoryError::Io { source, .. }) if is_full(&source) => {
+                Self::Failed(line)
             }
-            // A damaged log or database in a directory that is ours.
-            MemberError::Start(_) => Self::Usage(line),
+            MemberError::Start(reason) if !reason.is_newer_format() => Self::Failed(line),
+            MemberError::Directory(_)
+            | MemberError::Listen { .. }
+            | MemberError::NotInCluster
+            | MemberError::Start(_) => Self::Usage(line),
             MemberError::Runtime(_) => Self::Failed(line),
         }
     }

@@ -77,7 +77,7 @@ pub struct Config {
     pub entries_kept: Option<u64>,
     /// Mutual TLS between members; plain text without it.
     pub peer_tls: Option<PeerTls>,
-    /// Ends the member; `None` logs the message and exits the process with code 1.
+    /// Ends the member; `None` prints the message and exits the process with code 1.
     pub fatal: Option<Fatal>,
 }
 

@@ -31,14 +31,18 @@ pub(crate) struct StoredIdentity {
 /// Why a data directory cannot be used. Nothing was written then.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    #[error("data directory {path} cannot be used: {source}")]
+    #[error("data directory {path} cannot be used")]
     Io { path: PathBuf, source: io::Error },
     #[error("data directory {path} holds files of something else")]
     Foreign { path: PathBuf },
     #[error("data directory {path} is in use by another process")]
     InUse { path: PathBuf },
-    #[error("data directory {path} has a damaged identity file: {reason}")]
+    #[error("data directory {path} has a damaged identity file `member`: {reason}")]
     Damaged { path: PathBuf, reason: String },
+    #[error(
+        "data directory {path} was made by a newer version (format {found}, this one reads {supported}); upgrade"
+    )]
+    Newer { path: PathBuf, found: u8, supported: u8 },
     #[error(
         "data directory {path} belongs to member {found:x} of cluster {found_cluster:x}, not to member {wanted:x} of \
          cluster {wanted_cluster:x}; check name, peer URLs, initial cluster and token"
@@ -110,8 +114,13 @@ fn check_owner(path: &Path, found: &StoredIdentity, wanted: &StoredIdentity) -> 
 fn read_identity(path: &Path) -> Result<Option<StoredIdentity>, DirectoryError> {
     let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
     match fs::read(path.join(MEMBER)) {
-        Ok(bytes) => codec::decode(Kind::Identity, &bytes).map(Some).map_err(|error: CodecError| {
-            DirectoryError::Damaged { path: path.to_owned(), reason: error.to_string() }
+        Ok(bytes) => codec::decode(Kind::Identity, &bytes).map(Some).map_err(|error| match error {
+            CodecError::Damaged => {
+                DirectoryError::Damaged { path: path.to_owned(), reason: error.to_string() }
+            }
+            CodecError::Version { found, supported } => {
+                DirectoryError::Newer { path: path.to_owned(), found, supported }
+            }
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if is_empty(path).map_err(failed)? {

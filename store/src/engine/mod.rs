@@ -9,6 +9,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use crate::wal::{FreeSpace, is_full};
+
 mod memory;
 mod rocks;
 #[cfg(test)]
@@ -20,16 +22,28 @@ pub use rocks::{RocksEngine, RocksOptions};
 /// Why an engine could not do its work. All of these stop the member: applied state must not be guessed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("storage engine failed")]
-    Rocks(#[from] rocksdb::Error),
-    #[error("storage engine cannot write to disk")]
-    Io(#[from] std::io::Error),
+    #[error("disk full in {}: {} bytes free", space.path, space.free_bytes)]
+    DiskFull { space: FreeSpace, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("storage engine in {directory} failed")]
+    Rocks { directory: String, source: rocksdb::Error },
+    #[error("storage engine cannot use its directory {directory}")]
+    Io { directory: String, source: std::io::Error },
     #[error("corrupt record at key {key}: {reason}")]
     Corrupt { key: String, reason: String },
     #[error("data directory has format {found}, this version reads {supported}")]
     Format { found: u32, supported: u32 },
     #[error("this engine has no files to make a checkpoint of")]
     NoCheckpoint,
+}
+
+impl EngineError {
+    /// Says where an operation on files failed, and whether that is for want of room.
+    pub(crate) fn io(directory: &Path, source: std::io::Error) -> Self {
+        if is_full(&source) {
+            return Self::DiskFull { space: FreeSpace::of(directory), source: source.into() };
+        }
+        Self::Io { directory: directory.display().to_string(), source }
+    }
 }
 
 /// One change of a batch.

@@ -5,7 +5,7 @@
 //! overlap and compaction mostly moves them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@ use rocksdb::{
 };
 
 use super::{Batch, Engine, EngineError, Visitor, Write};
+use crate::wal::FreeSpace;
 
 /// Sizes of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -43,27 +44,66 @@ const BYTES_PER_SYNC: u64 = 1 << 20;
 const LOG_FILES: usize = 2;
 const LOG_FILE_BYTES: usize = 4 << 20;
 
+/// What RocksDB and the kernel say about a disk without room; the interface gives no code, only this text.
+const DISK_FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
 /// An engine on disk.
 #[derive(Debug)]
 pub struct RocksEngine {
     db: DB,
+    directory: PathBuf,
 }
 
 impl RocksEngine {
-    /// Opens the database in `directory`, creating it when it does not exist.
+    /// Makes a new database in `directory`, which must hold none.
     ///
     /// # Errors
-    /// When the directory cannot be used or its files are damaged.
-    pub fn open(directory: &Path, options: RocksOptions) -> Result<Self, EngineError> {
-        Ok(Self { db: DB::open(&database_options(options), directory)? })
+    /// When the directory cannot be used or holds a database.
+    pub fn create(directory: &Path, options: RocksOptions) -> Result<Self, EngineError> {
+        let mut options = database_options(options);
+        options.create_if_missing(true);
+        options.set_error_if_exists(true);
+        Self::with(DB::open(&options, directory), directory)
     }
+
+    /// Opens the database in `directory`.
+    ///
+    /// # Errors
+    /// When there is none or its files are damaged.
+    pub fn open(directory: &Path, options: RocksOptions) -> Result<Self, EngineError> {
+        Self::with(DB::open(&database_options(options), directory), directory)
+    }
+
+    /// Opens the database in `directory` for reading; no file is changed.
+    ///
+    /// # Errors
+    /// When there is none or its files are damaged.
+    pub fn open_read_only(directory: &Path, options: RocksOptions) -> Result<Self, EngineError> {
+        Self::with(DB::open_for_read_only(&database_options(options), directory, false), directory)
+    }
+
+    fn with(opened: Result<DB, rocksdb::Error>, directory: &Path) -> Result<Self, EngineError> {
+        let db = opened.map_err(|error| failed(directory, error))?;
+        Ok(Self { db, directory: directory.to_owned() })
+    }
+
+    fn check<T>(&self, result: Result<T, rocksdb::Error>) -> Result<T, EngineError> {
+        result.map_err(|error| failed(&self.directory, error))
+    }
+}
+
+fn failed(directory: &Path, source: rocksdb::Error) -> EngineError {
+    let text = source.as_ref();
+    if DISK_FULL.iter().any(|reason| text.contains(reason)) {
+        return EngineError::DiskFull { space: FreeSpace::of(directory), source: source.into() };
+    }
+    EngineError::Rocks { directory: directory.display().to_string(), source }
 }
 
 fn database_options(options: RocksOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
     let mut database = Options::default();
-    database.create_if_missing(true);
     database.set_block_based_table_factory(&blocks);
     database.set_write_buffer_size(options.write_buffer_bytes);
     database.set_max_write_buffer_number(WRITE_BUFFERS);
@@ -96,11 +136,11 @@ impl Engine for RocksEngine {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        Ok(self.db.write_opt(rocks_batch, &options)?)
+        self.check(self.db.write_opt(rocks_batch, &options))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.db.get(key)?.map(Bytes::from))
+        Ok(self.check(self.db.get(key))?.map(Bytes::from))
     }
 
     fn scan(&self, from: &[u8], before: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), EngineError> {
@@ -109,7 +149,7 @@ impl Engine for RocksEngine {
             options.set_iterate_upper_bound(before);
         }
         for row in self.db.iterator_opt(IteratorMode::From(from, Direction::Forward), options) {
-            let (key, value) = row?;
+            let (key, value) = self.check(row)?;
             if let ControlFlow::Break(()) = visit(&key, &value) {
                 break;
             }
@@ -120,12 +160,12 @@ impl Engine for RocksEngine {
     fn flush(&self) -> Result<(), EngineError> {
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        Ok(self.db.flush_opt(&options)?)
+        self.check(self.db.flush_opt(&options))
     }
 
     fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
         // Flushes first: without WAL a checkpoint of files alone would miss the memtable.
-        Ok(Checkpoint::new(&self.db)?.create_checkpoint(directory)?)
+        self.check(Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(directory)))
     }
 
     fn size_bytes(&self) -> u64 {

@@ -10,7 +10,7 @@ use super::{Batch, Engine, MemoryEngine, RocksEngine, RocksOptions};
 fn on_every_engine(check: impl Fn(&dyn Engine)) {
     check(&MemoryEngine::new());
     let directory = tempfile::tempdir().unwrap();
-    check(&RocksEngine::open(&directory.path().join("db"), RocksOptions::default()).unwrap());
+    check(&RocksEngine::create(&directory.path().join("db"), RocksOptions::default()).unwrap());
 }
 
 fn put(engine: &dyn Engine, pairs: &[(&'static str, &'static str)]) {
@@ -92,7 +92,7 @@ fn size_grows_with_the_data() {
 fn flushed_batches_are_there_after_opening_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db");
-    let engine = RocksEngine::open(&path, RocksOptions::default()).unwrap();
+    let engine = RocksEngine::create(&path, RocksOptions::default()).unwrap();
     put(&engine, &[("a", "1")]);
     engine.flush().unwrap();
     drop(engine);
@@ -103,7 +103,7 @@ fn flushed_batches_are_there_after_opening_again() {
 #[test]
 fn a_checkpoint_holds_unflushed_batches_too_and_opens_on_its_own() {
     let directory = tempfile::tempdir().unwrap();
-    let engine = RocksEngine::open(&directory.path().join("db"), RocksOptions::default()).unwrap();
+    let engine = RocksEngine::create(&directory.path().join("db"), RocksOptions::default()).unwrap();
     put(&engine, &[("a", "1"), ("b", "2")]);
     let copy = directory.path().join("copy");
     engine.checkpoint(&copy).unwrap();

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Engines;
 use crate::directory::Directory;
 use crate::engine::{Engine, EngineError, MemoryEngine, RocksEngine, RocksOptions};
+use crate::wal::disk_fs::create_directory;
 
 /// Names the current engine's directory; replaced by rename, so it names a whole engine at any time.
 const CURRENT: &str = "CURRENT";
+/// Number of a member's first engine.
+const FIRST: u64 = 1;
 
 /// RocksDB engines below one directory.
 pub struct FsEngines {
@@ -20,13 +23,10 @@ pub struct FsEngines {
 }
 
 impl FsEngines {
-    /// Uses `directory`, which is created when it is missing.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn new(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), staged: Mutex::new(None), _owner: None })
+    /// Uses `directory`; the first engine that is opened creates it.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), staged: Mutex::new(None), _owner: None }
     }
 
     /// Keeps the data directory locked as long as somebody may write to it.
@@ -38,15 +38,29 @@ impl FsEngines {
         self.directory.join(format!("{number:06}"))
     }
 
-    fn current(&self) -> io::Result<Option<u64>> {
+    fn failed(&self, error: io::Error) -> EngineError {
+        EngineError::io(&self.directory, error)
+    }
+
+    fn current(&self) -> Result<Option<u64>, EngineError> {
         match fs::read_to_string(self.directory.join(CURRENT)) {
             Ok(text) => match text.trim().parse() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "CURRENT names no engine")),
+                Err(_) => Err(self
+                    .failed(io::Error::new(io::ErrorKind::InvalidData, "its file CURRENT names no engine"))),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Makes a new empty engine where a cut-short attempt may have left files.
+    fn create(&self, number: u64) -> Result<RocksEngine, EngineError> {
+        let path = self.path(number);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(|error| self.failed(error))?;
+        }
+        RocksEngine::create(&path, RocksOptions::default())
     }
 
     fn point_to(&self, number: u64) -> io::Result<()> {
@@ -72,15 +86,24 @@ impl FsEngines {
 }
 
 impl Engines for FsEngines {
+    fn directory(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn inspect(&self) -> Result<Option<Arc<dyn Engine>>, EngineError> {
+        let Some(current) = self.current()? else { return Ok(None) };
+        Ok(Some(Arc::new(RocksEngine::open_read_only(&self.path(current), RocksOptions::default())?)))
+    }
+
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
-        let current = match self.current()? {
-            Some(current) => current,
-            None => {
-                self.point_to(1)?;
-                1
-            }
+        create_directory(&self.directory).map_err(|error| self.failed(error))?;
+        let Some(current) = self.current()? else {
+            // Named last: what it names is a whole database at any time.
+            let engine = self.create(FIRST)?;
+            self.point_to(FIRST).map_err(|error| self.failed(error))?;
+            return Ok(Arc::new(engine));
         };
-        self.remove_others(current)?;
+        self.remove_others(current).map_err(|error| self.failed(error))?;
         Ok(Arc::new(RocksEngine::open(&self.path(current), RocksOptions::default())?))
     }
 
@@ -88,19 +111,20 @@ impl Engines for FsEngines {
         let current = self.current()?.unwrap_or(0);
         // The engine before the current one may still have readers; it goes at the next start.
         let number = current + 1;
-        let path = self.path(number);
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
+        let engine = self.create(number)?;
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
-        Ok(Arc::new(RocksEngine::open(&path, RocksOptions::default())?))
+        Ok(Arc::new(engine))
     }
 
     fn promote(&self) -> Result<(), EngineError> {
         let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let number = staged.ok_or_else(|| io::Error::other("no engine was staged"))?;
-        Ok(self.point_to(number)?)
+        let number = staged.ok_or_else(|| self.failed(nothing_staged()))?;
+        self.point_to(number).map_err(|error| self.failed(error))
     }
+}
+
+fn nothing_staged() -> io::Error {
+    io::Error::other("no engine was staged")
 }
 
 /// Engines in memory. Clones share them, so they outlive the simulated member that crashes.
@@ -112,6 +136,8 @@ pub struct SimEngines {
 #[derive(Default)]
 struct SimInner {
     current: MemoryEngine,
+    /// Whether it was ever opened; only then there is something to find.
+    is_made: bool,
     staged: Option<MemoryEngine>,
 }
 
@@ -125,8 +151,20 @@ impl SimEngines {
 }
 
 impl Engines for SimEngines {
+    fn directory(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn inspect(&self) -> Result<Option<Arc<dyn Engine>>, EngineError> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let current: Arc<dyn Engine> = Arc::new(inner.current.clone());
+        Ok(inner.is_made.then_some(current))
+    }
+
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
-        Ok(Arc::new(self.inner.lock().unwrap_or_else(PoisonError::into_inner).current.clone()))
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.is_made = true;
+        Ok(Arc::new(inner.current.clone()))
     }
 
     fn stage(&self) -> Result<Arc<dyn Engine>, EngineError> {
@@ -137,8 +175,50 @@ impl Engines for SimEngines {
 
     fn promote(&self) -> Result<(), EngineError> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let staged = inner.staged.take().ok_or_else(|| io::Error::other("no engine was staged"))?;
-        inner.current = staged;
+        let staged = inner.staged.take();
+        inner.current = staged.ok_or_else(|| EngineError::io(Path::new("memory"), nothing_staged()))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Batch;
+
+    fn engines(directory: &Path) -> FsEngines {
+        FsEngines::new(&directory.join("db"))
+    }
+
+    #[test]
+    fn a_first_engine_that_was_cut_short_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("db/000001")).unwrap();
+        fs::write(directory.path().join("db/000001/CURRENT"), "half").unwrap();
+        assert!(engines(directory.path()).inspect().unwrap().is_none());
+        engines(directory.path()).open().unwrap();
+        assert!(engines(directory.path()).inspect().unwrap().is_some());
+    }
+
+    #[test]
+    fn an_engine_that_was_lost_is_never_replaced_by_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(engines(directory.path()).open().unwrap());
+        fs::remove_dir_all(directory.path().join("db/000001")).unwrap();
+        assert!(engines(directory.path()).inspect().is_err());
+        assert!(engines(directory.path()).open().is_err());
+    }
+
+    #[test]
+    fn what_is_inspected_is_what_was_flushed() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = engines(directory.path()).open().unwrap();
+        let mut batch = Batch::default();
+        batch.put(&b"key"[..], &b"value"[..]);
+        engine.write(&batch).unwrap();
+        engine.flush().unwrap();
+        let found = engines(directory.path()).inspect().unwrap().unwrap();
+        assert_eq!(found.get(b"key").unwrap().unwrap(), "value");
+        assert!(found.write(&batch).is_err(), "it is there for reading");
     }
 }

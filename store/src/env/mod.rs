@@ -18,7 +18,16 @@ pub mod engines;
 
 /// The engines of one data directory: the current one, and one that a snapshot is written to.
 pub trait Engines: Send + Sync + 'static {
-    /// Opens the current engine; an empty directory gets an empty one.
+    /// Returns where the engines are, for messages.
+    fn directory(&self) -> String;
+
+    /// Returns the current engine for reading, `None` when there is none yet. Nothing is changed.
+    ///
+    /// # Errors
+    /// When the engine fails or is damaged.
+    fn inspect(&self) -> Result<Option<Arc<dyn Engine>>, EngineError>;
+
+    /// Opens the current engine; where there is none yet, an empty one is made.
     ///
     /// # Errors
     /// When the engine fails.

@@ -163,9 +163,8 @@ impl Member {
         // The port is taken first: a busy one must leave no trace in the data directory.
         let listener = listen(&*net, &config.listen_peer).await?;
         let directory = Directory::open(&config.data_dir, wanted)?;
-        let failed = |source| DirectoryError::Io { path: config.data_dir.clone(), source };
-        let disk = FsDisk::open(&directory.wal()).map_err(failed)?;
-        let engines = FsEngines::new(&directory.database()).map_err(failed)?;
+        let disk = FsDisk::new(&directory.wal());
+        let engines = FsEngines::new(&directory.database());
         let (identity, is_new) = (directory.identity.clone(), directory.is_new);
         let env = Env::new(EnvParts {
             place: Place::Machine,
@@ -333,8 +332,9 @@ fn random_from_system() -> u64 {
 }
 
 fn exit_process() -> Fatal {
+    // Said like every other end of the program, whatever is logged.
     Arc::new(|message| {
-        tracing::error!(message, "the member cannot go on");
+        eprintln!("keelson: the store member cannot go on: {message}");
         std::process::exit(1);
     })
 }

@@ -96,6 +96,12 @@ impl Store {
         }
     }
 
+    /// Goes on in `engine`, which holds the same rows as the engine that this was opened in.
+    #[must_use]
+    pub fn on(self, engine: Arc<dyn Engine>) -> Self {
+        Self { engine, ..self }
+    }
+
     fn load_leases(&mut self) -> Result<(), EngineError> {
         let (from, before) = meta::lease_keys();
         let mut records = Vec::new();

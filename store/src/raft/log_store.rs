@@ -102,11 +102,6 @@ impl Shared {
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Returns a present vote, for the check at start that a non-empty store has one.
-    pub(crate) fn has_vote(&self) -> bool {
-        self.ring().vote.is_some()
-    }
 }
 
 impl Ring {

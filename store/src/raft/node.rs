@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::log_store::{LogStore, Shared};
 use super::network::{Identity, Peer, Peers, never_sent};
 use super::read_index::{ReadRounds, Rounds};
-use super::state_machine::{AppliedEntry, Machine, Observer, StateMachine};
+use super::state_machine::{AppliedEntry, Found, Machine, Observer, StateMachine};
 use super::types::{AppendResponse, LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
 use crate::admin::MemberInfo;
 use crate::config::Timing;
@@ -27,7 +27,7 @@ use crate::env::{Env, error_chain};
 use crate::member::Leases;
 use crate::mvcc::{Answer, Refusal, Store};
 use crate::wal::driver::{Driver, WalSender};
-use crate::wal::{Wal, WalConfig, WalError};
+use crate::wal::{Inspected, LogState, Wal, WalConfig, WalError};
 
 /// Requests of this member's clients between proposal and answer; beyond it they are refused at once.
 const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
@@ -47,20 +47,42 @@ const LAG_ENTRIES_MAX: u64 = 200_000;
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot open the write-ahead log")]
-    Wal(#[from] WalError),
-    #[error("cannot open the database")]
-    Engine(#[from] EngineError),
-    #[error("the database holds data but the log holds no vote; the log directory was lost or replaced")]
-    MissingVote,
-    #[error("the log begins behind entry {purged}, but the database ends at {applied:?}; data was lost")]
-    MissingEntries { purged: u64, applied: Option<u64> },
+    #[error("the log in {directory} cannot be used")]
+    Wal { directory: String, source: WalError },
+    #[error("the database in {directory} cannot be used")]
+    Engine { directory: String, source: EngineError },
+    #[error("the log in {log} and the database in {database} do not belong together")]
+    Apart { log: String, database: String, source: Mismatch },
     #[error("a log entry cannot be understood: {0}")]
     Malformed(String),
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
     #[error("raft cannot start: {0}")]
     Raft(String),
+}
+
+/// What one of log and database holds that the other lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    #[error("the database holds data but the log holds no vote; the log directory was lost or replaced")]
+    Vote,
+    #[error("there is a database but no log; the log directory was lost")]
+    Log,
+    #[error("the log holds records but there is no database; the database directory was lost or replaced")]
+    Database,
+    #[error("the log begins behind entry {purged}, but the database ends at {applied:?}; data was lost")]
+    Entries { purged: u64, applied: Option<u64> },
+}
+
+impl StartError {
+    /// Whether the directory is fine and only this program is too old for it.
+    pub(crate) fn is_newer_format(&self) -> bool {
+        match self {
+            Self::Wal { source, .. } => matches!(source, WalError::Version { .. }),
+            Self::Engine { source, .. } => matches!(source, EngineError::Format { .. }),
+            Self::Apart { .. } | Self::Malformed(_) | Self::Thread(_) | Self::Raft(_) => false,
+        }
+    }
 }
 
 /// What a node is started with.
@@ -162,12 +184,21 @@ impl Node {
             waiting: Mutex::default(),
             next: observer,
         });
-        let (wal, recovered) = Wal::open(Arc::clone(&env.disk), config.wal)?;
-        let purged = recovered.state.purged.map(|purged| purged.index);
+        // Everything is read and checked before anything is written: a damaged directory stays as it is.
+        let log_failed = |source| StartError::Wal { directory: env.disk.free_space().path, source };
+        let engine_failed = |source| StartError::Engine { directory: env.engines.directory(), source };
+        let log = Wal::inspect(Arc::clone(&env.disk), config.wal).map_err(log_failed)?;
+        let found = Found::read(&env).map_err(engine_failed)?;
+        check_together(&found, &log).map_err(|source| StartError::Apart {
+            log: env.disk.free_space().path,
+            database: env.engines.directory(),
+            source,
+        })?;
+        let (wal, recovered) = log.start().map_err(log_failed)?;
         let shared = Shared::new(Arc::clone(&env.disk), recovered, config.wal.cache_bytes_max)
             .map_err(|error| StartError::Malformed(error.to_string()))?;
-        let machine = Arc::new(Machine::open(&env, Arc::<Waiters>::clone(&waiters))?);
-        check_together(&machine, &shared, purged)?;
+        let machine = Machine::open(&env, Arc::<Waiters>::clone(&waiters), found).map_err(engine_failed)?;
+        let machine = Arc::new(machine);
         let tasks = TaskTracker::new();
         let (log_store, wal_thread) = start_wal(&env, wal, Arc::new(shared), config.wal, &tasks)?;
         let peers = Peers { net: Arc::clone(&env.net), identity: config.identity };
@@ -592,13 +623,21 @@ impl Drop for Forget<'_> {
 }
 
 /// Log and database must belong together (safety rule 4).
-fn check_together(machine: &Machine, shared: &Shared, purged: Option<u64>) -> Result<(), StartError> {
-    if !machine.is_empty() && !shared.has_vote() {
-        return Err(StartError::MissingVote);
+/// Log and database must be of one piece. The log is made first, so a database without one has lost it.
+fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
+    let LogState { vote, purged, last, committed: _ } = log.sum();
+    let applied = found.applied();
+    if applied.is_some() && vote.is_none() {
+        return Err(Mismatch::Vote);
     }
-    let applied = machine.applied().map(|id| id.index());
-    match purged {
-        Some(purged) if applied < Some(purged) => Err(StartError::MissingEntries { purged, applied }),
+    if !found.is_new() && log.is_new() {
+        return Err(Mismatch::Log);
+    }
+    if found.is_new() && (vote.is_some() || last.is_some()) {
+        return Err(Mismatch::Database);
+    }
+    match purged.map(|purged| purged.index) {
+        Some(purged) if applied < Some(purged) => Err(Mismatch::Entries { purged, applied }),
         Some(_) | None => Ok(()),
     }
 }

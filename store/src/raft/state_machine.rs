@@ -94,14 +94,46 @@ struct Replication {
     durable: Option<SnapshotMeta>,
 }
 
-impl Machine {
-    /// Opens the state in the current engine.
+/// The state that a start finds, read and checked as a whole before anything is written.
+pub(crate) struct Found {
+    /// Absent when there is no engine yet.
+    store: Option<Store>,
+    replication: Replication,
+}
+
+impl Found {
+    /// Reads the current engine and changes nothing.
     ///
     /// # Errors
     /// When the engine fails or holds damaged records.
-    pub(crate) fn open(env: &Env, observer: Arc<dyn Observer>) -> Result<Self, EngineError> {
-        let store = Store::open(env.engines.open()?)?;
-        let replication = read_replication(&store)?;
+    pub(crate) fn read(env: &Env) -> Result<Self, EngineError> {
+        let store = env.engines.inspect()?.map(Store::open).transpose()?;
+        let replication = store.as_ref().map(read_replication).transpose()?.unwrap_or_default();
+        Ok(Self { store, replication })
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.store.is_none()
+    }
+
+    /// Returns the index of the last applied entry.
+    pub(crate) fn applied(&self) -> Option<u64> {
+        self.replication.applied.map(|id| id.index())
+    }
+}
+
+impl Machine {
+    /// Opens the engine whose state was found.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(crate) fn open(env: &Env, observer: Arc<dyn Observer>, found: Found) -> Result<Self, EngineError> {
+        let engine = env.engines.open()?;
+        let store = match found.store {
+            Some(store) => store.on(engine),
+            None => Store::open(engine)?,
+        };
+        let replication = found.replication;
         let (applied_index, _) = watch::channel(replication.applied.map(|id| id.index()));
         let machine = Self {
             env: env.clone(),
@@ -135,11 +167,6 @@ impl Machine {
     /// Returns a receiver of the last applied index.
     pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
         self.applied_index.subscribe()
-    }
-
-    /// Returns whether this member holds any state.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.replication().applied.is_none()
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -301,9 +328,7 @@ fn corrupt(reason: &str) -> EngineError {
 
 /// Ends the member: applied state must not be guessed.
 pub(crate) fn machine_failed(machine: &Machine, error: &EngineError) -> io::Error {
-    let space = machine.env.disk.free_space();
-    let (cause, free, path) = (crate::env::error_chain(error), space.free_bytes, space.path);
-    machine.env.fatal(&format!("cannot apply: {cause}; {free} bytes free in {path}"));
+    machine.env.fatal(&format!("cannot apply: {}", crate::env::error_chain(error)));
     io::Error::other(error.to_string())
 }
 

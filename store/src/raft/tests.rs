@@ -6,7 +6,7 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use super::log_store::{LogStore, Shared};
-use super::state_machine::{AppliedEntry, Machine, Observer, StateMachine};
+use super::state_machine::{AppliedEntry, Found, Machine, Observer, StateMachine};
 use super::types::TypeConfig;
 use crate::env::engines::SimEngines;
 use crate::env::{Env, EnvParts, Place};
@@ -54,7 +54,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let (sender, _thread) = driver.spawn_thread(Arc::clone(&env.disk), config).unwrap();
-        let machine = Arc::new(Machine::open(&env, Arc::new(Nobody)).unwrap());
+        let machine = Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&env).unwrap()).unwrap());
         Ok(((), LogStore::new(shared, sender), StateMachine { machine }))
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::disk::Disk;
+use super::disk::{Disk, FreeSpace, is_full};
 use super::record::{self, Hole, LogState, RECORD_HEADER_BYTES, Record};
-use super::recover::{self, Recovered};
+use super::recover::{self, Recovered, Replay};
 use super::segment::{self, BATCH_HEADER_BYTES, HeadState, Location, block_ceil};
 
 /// Upper bound of an encoded record that is not an entry: two varints with tags inside one message.
@@ -45,8 +45,8 @@ impl Default for WalConfig {
 /// Why the log cannot go on. Every variant ends the member.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    #[error("disk full in {path}: {free_bytes} bytes free")]
-    DiskFull { path: String, free_bytes: u64 },
+    #[error("disk full in {path}: {free_bytes} bytes free, cannot {operation} {file}")]
+    DiskFull { path: String, free_bytes: u64, operation: &'static str, file: String },
     #[error("{operation} of {file} failed")]
     Io { operation: &'static str, file: String, source: io::Error },
     #[error("{file} is corrupt at offset {offset}: bytes that were synced are not intact")]
@@ -102,15 +102,37 @@ pub struct Wal {
     poisoned: bool,
 }
 
-impl Wal {
-    /// Opens the log, repairs a torn tail and makes everything that it reports durable.
+/// A log that was read and not touched: what else belongs to the member can be checked before anything is written.
+pub struct Inspected {
+    disk: Arc<dyn Disk>,
+    config: WalConfig,
+    replay: Replay,
+}
+
+impl Inspected {
+    /// Returns the sum of all records found.
+    #[must_use]
+    pub fn sum(&self) -> LogState {
+        self.replay.end
+    }
+
+    /// Returns whether there is no log yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.replay.is_new()
+    }
+
+    /// Repairs a torn tail and makes everything that was found durable.
     ///
     /// # Errors
-    /// When the disk fails, is full, or holds bytes that were synced once and are not intact now.
-    pub fn open(disk: Arc<dyn Disk>, config: WalConfig) -> Result<(Self, Recovered), WalError> {
-        let mut replay = recover::replay(&*disk, &config)?;
+    /// When the disk fails or is full.
+    pub fn start(self) -> Result<(Wal, Recovered), WalError> {
+        let Self { disk, config, mut replay } = self;
+        for file in std::mem::take(&mut replay.unstarted) {
+            disk.remove(&file).map_err(|error| failed(&*disk, "remove", &file, error))?;
+        }
         let active = Active { sequence: replay.next_sequence, end: 0, synced: 0, index_max: None };
-        let mut wal = Self {
+        let mut wal = Wal {
             disk,
             config,
             state: replay.state,
@@ -124,6 +146,25 @@ impl Wal {
         let flushed = wal.start_segment(replay.previous, &tail)?;
         let recovered = replay.finish(&wal.config, &tail, &flushed)?;
         Ok((wal, recovered))
+    }
+}
+
+impl Wal {
+    /// Reads the log and changes nothing.
+    ///
+    /// # Errors
+    /// When the disk fails, or holds bytes that were synced once and are not intact now.
+    pub fn inspect(disk: Arc<dyn Disk>, config: WalConfig) -> Result<Inspected, WalError> {
+        let replay = recover::replay(&*disk, &config)?;
+        Ok(Inspected { disk, config, replay })
+    }
+
+    /// Opens the log, repairs a torn tail and makes everything that it reports durable.
+    ///
+    /// # Errors
+    /// When the disk fails, is full, or holds bytes that were synced once and are not intact now.
+    pub fn open(disk: Arc<dyn Disk>, config: WalConfig) -> Result<(Self, Recovered), WalError> {
+        Self::inspect(disk, config)?.start()
     }
 
     /// Takes a record; it is written by the next [`Wal::flush`].
@@ -290,7 +331,7 @@ impl Wal {
             None => self
                 .disk
                 .create(&file, self.config.segment_bytes)
-                .map_err(|error| self.failed("create", &file, error))?,
+                .map_err(|error| self.failed("create", &sized(&file, self.config.segment_bytes), error))?,
         }
         Ok(file)
     }
@@ -369,11 +410,16 @@ pub(crate) fn read_entry(disk: &dyn Disk, location: Location) -> Result<Bytes, W
 }
 
 pub(crate) fn failed(disk: &dyn Disk, operation: &'static str, file: &str, source: io::Error) -> WalError {
-    if source.kind() == io::ErrorKind::StorageFull {
-        let space = disk.free_space();
-        return WalError::DiskFull { path: space.path, free_bytes: space.free_bytes };
+    let FreeSpace { path, free_bytes } = disk.free_space();
+    if is_full(&source) {
+        return WalError::DiskFull { path, free_bytes, operation, file: file.to_owned() };
     }
-    WalError::Io { operation, file: file.to_owned(), source }
+    WalError::Io { operation, file: format!("{path}/{file}"), source }
+}
+
+/// Names a file with the room that it takes.
+fn sized(file: &str, bytes: u64) -> String {
+    format!("{file} of {bytes} bytes")
 }
 
 fn is_spare(name: &str) -> bool {

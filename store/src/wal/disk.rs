@@ -1,6 +1,7 @@
 //! The few file operations that the log needs, as a trait: real files and the simulated disk pass the same suite.
 
 use std::io;
+use std::path::Path;
 
 /// How much room the log's disk has, for the message that ends a member on a full disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +9,26 @@ pub struct FreeSpace {
     /// The directory of the log.
     pub path: String,
     pub free_bytes: u64,
+}
+
+impl FreeSpace {
+    /// Asks the file system of a directory; none is free where it does not answer.
+    #[must_use]
+    pub fn of(directory: &Path) -> Self {
+        let free_bytes = free_bytes(directory).unwrap_or(0);
+        Self { path: directory.display().to_string(), free_bytes }
+    }
+}
+
+/// Returns how much an ordinary user may still write to the file system of a directory.
+pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let stats = nix::sys::statvfs::statvfs(directory)?;
+    Ok(stats.blocks_available().saturating_mul(stats.fragment_size()))
+}
+
+/// Whether an operation failed because there is no room left, for the file system or for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A flat directory of files.

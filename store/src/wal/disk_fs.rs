@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::disk::{Disk, FreeSpace};
+use super::disk::{Disk, FreeSpace, free_bytes};
 
 /// Zeros written at once when a file is created.
 const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
@@ -21,13 +21,10 @@ pub struct FsDisk {
 }
 
 impl FsDisk {
-    /// Opens a directory, creating it where it is missing.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), open: Mutex::new(BTreeMap::new()) })
+    /// Uses a directory; the first file that is created creates it.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), open: Mutex::new(BTreeMap::new()) }
     }
 
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
@@ -48,6 +45,11 @@ impl FsDisk {
         File::open(&self.directory)?.sync_all()
     }
 
+    /// Refuses what cannot fit before it takes the last room from everything else on the disk.
+    fn refuse_too_large(&self, size: u64) -> io::Result<()> {
+        if free_bytes(&self.directory)? < size { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn fill(&self, path: &Path, size: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         let zeros = vec![0; ZERO_CHUNK_BYTES];
@@ -62,10 +64,24 @@ impl FsDisk {
     }
 }
 
+/// Creates a directory where it is missing; its name is durable on return.
+pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory)?;
+    directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
 impl Disk for FsDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -96,6 +112,8 @@ impl Disk for FsDisk {
     }
 
     fn create(&self, file: &str, size: u64) -> io::Result<()> {
+        create_directory(&self.directory)?;
+        self.refuse_too_large(size)?;
         let path = self.directory.join(file);
         if let Err(error) = self.fill(&path, size) {
             // The first error counts; a file that cannot be removed is found and removed at the next start.
@@ -127,8 +145,6 @@ impl Disk for FsDisk {
     }
 
     fn free_space(&self) -> FreeSpace {
-        let free_bytes = nix::sys::statvfs::statvfs(&self.directory)
-            .map_or(0, |stats| stats.blocks_available().saturating_mul(stats.fragment_size()));
-        FreeSpace { path: self.directory.display().to_string(), free_bytes }
+        FreeSpace::of(&self.directory)
     }
 }

@@ -29,7 +29,8 @@ mod recover;
 mod segment;
 
 pub(crate) use core::read_entry;
-pub use core::{Flushed, Wal, WalConfig, WalError};
+pub use core::{Flushed, Inspected, Wal, WalConfig, WalError};
+pub(crate) use disk::is_full;
 pub use disk::{Disk, FreeSpace};
 pub use record::{Entry, LogPosition, LogState, Record, Vote};
 pub use recover::{LoggedEntry, Recovered};

@@ -38,6 +38,10 @@ pub(crate) struct Replay {
     pub(crate) next_sequence: u64,
     /// Sequence and counted bytes of the last segment.
     pub(crate) previous: (u64, u64),
+    /// Files behind the last segment that never became one.
+    pub(crate) unstarted: Vec<String>,
+    /// Sum of all records, those of the tail too.
+    pub(crate) end: LogState,
 }
 
 /// Reads every segment in order.
@@ -46,7 +50,8 @@ pub(crate) fn replay(disk: &dyn Disk, config: &WalConfig) -> Result<Replay, WalE
     let mut sequences: Vec<u64> = names.iter().filter_map(|name| segment::parse_file_name(name)).collect();
     let next_sequence = sequences.last().map_or(1, |last| last + 1);
     let mut replay = Replay { next_sequence, ..Replay::default() };
-    let Some((last, last_scan)) = last_started(disk, &mut sequences)? else { return Ok(replay) };
+    let last_started = last_started(disk, &mut sequences, &mut replay.unstarted)?;
+    let Some((last, last_scan)) = last_started else { return Ok(replay) };
     let mut following = (last, last_scan.head);
     // The head of each segment says how much of the one before counts, so heads are read backwards first.
     let mut heads = vec![following];
@@ -68,19 +73,22 @@ pub(crate) fn replay(disk: &dyn Disk, config: &WalConfig) -> Result<Replay, WalE
     }
     replay.check_head(last, &last_scan.head)?;
     replay.take_last(last, last_scan, config)?;
+    replay.fold_tail()?;
     replay.check_start(first)?;
     Ok(replay)
 }
 
-/// Finds the last segment that was ever synced and drops files behind it that never became segments.
-fn last_started(disk: &dyn Disk, sequences: &mut Vec<u64>) -> Result<Option<(u64, Scan)>, WalError> {
+/// Finds the last segment that was ever synced, and the files behind it that never became segments.
+fn last_started(
+    disk: &dyn Disk,
+    sequences: &mut Vec<u64>,
+    unstarted: &mut Vec<String>,
+) -> Result<Option<(u64, Scan)>, WalError> {
     while let Some(sequence) = sequences.pop() {
         let file = segment::file_name(sequence);
         match segment::scan(sequence, &read_file(disk, &file)?, None) {
             Ok(scan) => return Ok(Some((sequence, scan))),
-            Err(ScanError::NeverStarted) => {
-                disk.remove(&file).map_err(|error| failed(disk, "remove", &file, error))?;
-            }
+            Err(ScanError::NeverStarted) => unstarted.push(file),
             Err(ScanError::Corrupt { offset }) => return Err(WalError::Corrupt { file, offset }),
             Err(ScanError::Version { found }) => return Err(WalError::Version { file, found }),
         }
@@ -120,14 +128,22 @@ impl Replay {
         Err(WalError::Corrupt { file: segment::file_name(sequence), offset: segment::FIRST_BATCH })
     }
 
+    pub(crate) fn is_new(&self) -> bool {
+        self.previous == (0, 0)
+    }
+
+    fn fold_tail(&mut self) -> Result<(), WalError> {
+        self.end = self.state;
+        for record in &self.tail {
+            self.end.apply(record)?;
+        }
+        Ok(())
+    }
+
     /// No entry may be missing behind what was purged.
     fn check_start(&self, first: u64) -> Result<(), WalError> {
         // The purge that let older segments go is durable, but it may stand in the tail.
-        let mut end = self.state;
-        for record in &self.tail {
-            end.apply(record)?;
-        }
-        let expected = end.purged.map_or(0, |purged| purged.index + 1);
+        let expected = self.end.purged.map_or(0, |purged| purged.index + 1);
         let start = match (self.entries.front(), self.state.last) {
             (Some(entry), _) => entry.id.index,
             (None, Some(last)) => last.index + 1,

@@ -148,7 +148,7 @@ fn reopened_log_equals_model_on_simulated_disk() {
 #[test]
 fn reopened_log_equals_model_on_real_files() {
     let directory = tempfile::tempdir().unwrap();
-    check_reopened_log_equals_model(Arc::new(FsDisk::open(directory.path()).unwrap()));
+    check_reopened_log_equals_model(Arc::new(FsDisk::new(&directory.path().join("wal"))));
 }
 
 #[test]
@@ -316,8 +316,10 @@ fn full_disk_is_named_with_path_and_free_bytes_and_restart_is_clean() {
         }
     };
     assert!(
-        matches!(&error, WalError::DiskFull { path, free_bytes } if path == "simulated" && *free_bytes < 32 * 1024)
+        matches!(&error, WalError::DiskFull { path, free_bytes, .. } if path == "simulated" && *free_bytes < 32 * 1024)
     );
+    let said = error.to_string();
+    assert!(said.ends_with("cannot create 0000000000000003.wal of 32768 bytes"), "{said}");
     disk.limit_capacity(None);
     let (_, recovered) = open(&disk).unwrap();
     assert_eq!(u64::try_from(recovered.entries.len()).unwrap(), acknowledged);
@@ -355,4 +357,36 @@ fn foreign_version_is_refused() {
     head[20..].copy_from_slice(&crc.to_le_bytes());
     disk.write(&file, 0, &head).unwrap();
     assert!(matches!(open(&disk), Err(WalError::Version { found: 9, .. })));
+}
+
+#[test]
+fn inspecting_a_log_with_a_torn_tail_changes_nothing_and_tells_what_a_start_finds() {
+    let disk = SimDisk::new(9);
+    let (mut wal, _) = open(&disk).unwrap();
+    let vote = Vote { term: 3, voted_for: 1, committed: true };
+    wal.submit(Record::Vote(vote));
+    wal.flush().unwrap();
+    wal.submit(entry(3, 0, 100));
+    wal.flush().unwrap();
+    disk.crash();
+    // A rotation that was cut short leaves a file that never became a segment.
+    disk.create("0000000000000002.wal", 32 * 1024).unwrap();
+    let operations = disk.operations();
+    let inspected = Wal::inspect(Arc::new(disk.clone()), SMALL).unwrap();
+    assert_eq!(disk.operations(), operations, "nothing was written");
+    let found = inspected.sum();
+    assert_eq!((found.vote, found.last, inspected.is_new()), (Some(vote), Some(position(3, 0)), false));
+    let (_, recovered) = inspected.start().unwrap();
+    assert_eq!(recovered.state, found);
+    assert_eq!(disk.list().unwrap(), ["0000000000000001.wal", "0000000000000003.wal"]);
+    assert!(Wal::inspect(Arc::new(SimDisk::new(9)), SMALL).unwrap().is_new());
+}
+
+#[test]
+fn a_segment_that_does_not_fit_is_refused_before_it_takes_the_last_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FsDisk::new(&directory.path().join("wal"));
+    let error = disk.create("spare", u64::MAX / 2).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(disk.list().unwrap(), Vec::<String>::new());
 }
