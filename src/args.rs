@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use nodeagent::cni::plugin;
 
+use crate::outcome::Usage;
 use crate::{agent, image, server, token, up};
 
 /// A highly available Kubernetes control plane without etcd.
@@ -48,10 +50,12 @@ pub fn run() -> Result<ExitCode> {
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => {
+        // Without any command there is nothing wrong to name, so the help is shown.
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             error.print()?;
             return Ok(ExitCode::from(crate::outcome::USAGE));
         }
+        Err(error) if error.use_stderr() => return Err(Usage(one_line(&error.to_string())).into()),
         Err(help) => {
             help.print()?;
             return Ok(ExitCode::SUCCESS);
@@ -67,5 +71,41 @@ pub fn run() -> Result<ExitCode> {
         Command::Token(command) => token::run(&command),
         Command::Chaos(args) => chaos::cli::run(args),
         Command::Bench(args) => chaos::load::run(args),
+    }
+}
+
+/// Returns what is wrong in one line: the parser's first paragraph, and where the flags are described.
+fn one_line(said: &str) -> String {
+    let (reason, rest) = said.split_once("\n\n").unwrap_or((said, ""));
+    let reason: Vec<&str> = reason.split_whitespace().skip_while(|word| *word == "error:").collect();
+    let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("keelson");
+    let command: Vec<&str> =
+        usage.split_whitespace().take_while(|word| !word.starts_with(['-', '<', '['])).collect();
+    format!("{}; see {} --help", reason.join(" "), command.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[track_caller]
+    fn check(flags: &[&str], expected: &str) {
+        let words = std::iter::once(&"keelson").chain(flags);
+        let error = super::Args::try_parse_from(words).err().unwrap();
+        assert_eq!(super::one_line(&error.to_string()), expected);
+    }
+
+    #[test]
+    fn wrong_flags_are_said_in_one_line() {
+        check(&["up", "--nonsense"], "unexpected argument '--nonsense' found; see keelson up --help");
+        check(&["nonsense"], "unrecognized subcommand 'nonsense'; see keelson --help");
+        check(
+            &["agent", "--server", "https://a:1"],
+            "the following required arguments were not provided: --data-dir <DATA_DIR>; see keelson agent --help",
+        );
+        check(
+            &["up", "--servers", "x"],
+            "invalid value 'x' for '--servers <SERVERS>': invalid digit found in string; see keelson --help",
+        );
     }
 }

@@ -187,7 +187,7 @@ fn service_ranges(text: &str) -> Result<ServiceRanges> {
 }
 
 /// Says before anything is written that a port is taken.
-fn refuse_busy(address: SocketAddr) -> Result<()> {
+pub fn refuse_busy(address: SocketAddr) -> Result<()> {
     std::net::TcpListener::bind(address).map(drop).map_err(|error| {
         Usage(format!("cannot listen on {address}: {error}; stop what uses it or choose another port")).into()
     })

@@ -9,7 +9,7 @@ use apiserver::pki::JoinToken;
 use base64::Engine;
 use client::{ApiError, Client, ClientConfig, JoinRequest};
 use rcgen::{CertificateParams, DnType, KeyPair};
-use transport::tls::{ClientIdentity, Pem, fetch_ca};
+use transport::tls::{ClientIdentity, Pem, TlsError, fetch_ca};
 
 use crate::outcome::Usage;
 
@@ -95,8 +95,14 @@ async fn find_ca(servers: &[String], pin: &str) -> Result<String> {
             Err(error) => last = Some(error),
         }
     }
-    let reason = last.map_or_else(|| anyhow::anyhow!("no server was given"), anyhow::Error::from);
-    Err(reason.context("no server of this cluster answers"))
+    match last {
+        Some(error @ TlsError::OtherCluster { .. }) => Err(Usage(format!(
+            "--token: {error}; make one there with `keelson token create`, or mend --server"
+        ))
+        .into()),
+        Some(error) => Err(anyhow::Error::from(error).context("no server of this cluster answers")),
+        None => Err(Usage("no --server was given".to_owned()).into()),
+    }
 }
 
 /// Wraps a certificate as PEM (RFC 7468).

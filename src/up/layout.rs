@@ -38,6 +38,11 @@ impl Layout {
         Self { root: root.to_path_buf() }
     }
 
+    /// Whether the directory holds a cluster already.
+    pub fn is_claimed(&self) -> bool {
+        self.marker().exists()
+    }
+
     /// Claims the directory: reads its marker, or writes one into an empty directory.
     ///
     /// # Errors

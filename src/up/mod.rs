@@ -15,6 +15,7 @@ mod ready;
 mod single;
 mod supervisor;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::outcome::Usage;
-use crate::server::ClusterArgs;
+use crate::server::{self, ClusterArgs};
 use crate::telemetry;
 
 pub use down::{DownArgs, run as run_down};
@@ -70,6 +71,7 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
     transport::install_crypto();
     let args = preflight::adapt(args.clone());
     let layout = Layout::new(&std::path::absolute(&args.data_dir)?);
+    refuse_busy_port(&args, &layout)?;
     let marker = layout.claim(args.servers)?;
     let _lock = layout.lock("up")?;
     crate::runtime()?.block_on(async {
@@ -84,6 +86,15 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
         result.context("the cluster stopped")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A new cluster leaves no trace when its port is taken. An old one must take its lock first: it may run already.
+fn refuse_busy_port(args: &UpArgs, layout: &Layout) -> Result<()> {
+    if args.api_port == 0 || layout.is_claimed() {
+        return Ok(());
+    }
+    let address = if is_one_process(args) { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    server::refuse_busy(SocketAddr::from((address, args.api_port)))
 }
 
 /// One server with at most one real node needs no supervisor.

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::layout::write_atomically;
+use crate::outcome::{USAGE, Usage};
 
 /// Pause before the first restart. A server that was killed must be back well within 5 s.
 const RESTART_DELAY_FIRST: Duration = Duration::from_millis(500);
@@ -49,17 +51,21 @@ pub async fn keep_running(program: Program, shutdown: CancellationToken) -> Resu
     let mut delay = RESTART_DELAY_FIRST;
     loop {
         let started = tokio::time::Instant::now();
+        let log_start = fs::metadata(&program.log_file).map_or(0, |log| log.len());
         let mut child = start(&program)?;
         let status = tokio::select! {
             status = child.wait() => status?,
             () = shutdown.cancelled() => return stop(&program, &mut child).await,
         };
         remove_pid_file(&program);
-        refuse_wrong_use(&program, status)?;
+        let said = last_words(&program, log_start);
+        refuse_wrong_use(&program, status, said.as_deref())?;
         if started.elapsed() >= HEALTHY_AFTER {
             delay = RESTART_DELAY_FIRST;
         }
         warn!(program = program.name, %status, restart_in_ms = delay.as_millis(), "process ended");
+        let reason = said.unwrap_or_else(|| format!("see {}", program.log_file.display()));
+        eprintln!("keelson: {} ended ({status}) and starts again; {reason}", program.name);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = shutdown.cancelled() => return Ok(()),
@@ -112,12 +118,19 @@ fn remove_pid_file(program: &Program) {
 }
 
 /// Exit code 64 says that flags, ports or the data directory are wrong: a person must act.
-fn refuse_wrong_use(program: &Program, status: ExitStatus) -> Result<()> {
-    if status.code() != Some(64) {
+fn refuse_wrong_use(program: &Program, status: ExitStatus, said: Option<&str>) -> Result<()> {
+    if status.code() != Some(i32::from(USAGE)) {
         return Ok(());
     }
-    let log = fs::read_to_string(&program.log_file).unwrap_or_default();
-    let said =
-        log.lines().rev().find_map(|line| line.strip_prefix("keelson: ")).unwrap_or("wrong use").to_owned();
-    Err(crate::outcome::Usage(format!("{}: {said}", program.name)).into())
+    Err(Usage(format!("{}: {}", program.name, said.unwrap_or("wrong use"))).into())
+}
+
+/// Returns the line with which the process ended, if it said one: what stands in its log since `log_start`.
+fn last_words(program: &Program, log_start: u64) -> Option<String> {
+    let mut log = File::open(&program.log_file).ok()?;
+    log.seek(SeekFrom::Start(log_start)).ok()?;
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().rev().find_map(|line| line.strip_prefix("keelson: ")).map(str::to_owned)
 }

@@ -18,9 +18,11 @@ const ROLE: &str = "agent";
 pub enum JoinTokenError {
     #[error("this is no join token; it must look like K10<hash>::<id>:<secret>")]
     Malformed,
-    #[error("the join token belongs to another cluster: its CA hash does not match")]
+    #[error(
+        "the join token belongs to another cluster: its CA hash does not match; make one with `keelson token create`"
+    )]
     OtherCluster,
-    #[error("the join token's secret is wrong")]
+    #[error("the join token's secret is wrong; copy it whole, or make a new one with `keelson token create`")]
     WrongSecret,
     #[error("the join token expired at {0}; make a new one with `keelson token create`")]
     Expired(String),

@@ -103,7 +103,9 @@ impl Worker {
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         match (policy, present) {
             ("Never", false) => {
-                let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+                let message = format!(
+                    "Container image \"{image}\" is not present with pull policy of Never; import it with: keelson image import FILE.tar"
+                );
                 return Err(("ErrImageNeverPull", message));
             }
             ("Always", _) | (_, false) => {}

@@ -23,8 +23,10 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
     #[error("{0:?} is not a server address such as https://host:6443")]
     Address(String),
-    #[error("cannot reach {server}, or it is not of the cluster that the token names")]
+    #[error("cannot reach {server}")]
     Unreachable { server: String, source: std::io::Error },
+    #[error("{server} is not of the cluster that the token names")]
+    OtherCluster { server: String },
 }
 
 /// Where PEM text comes from.

@@ -3,6 +3,7 @@
 //! A join token pins the SHA-256 of the CA certificate. The server shows its CA behind its own certificate; the handshake is
 //! accepted only when the shown CA has the pinned hash and has signed the server's certificate, so nobody in between can answer.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
@@ -33,9 +34,15 @@ pub async fn fetch_ca(host: &str, port: u16, pin: &str) -> Result<CertificateDer
         .with_no_client_auth();
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_invalid| TlsError::Address(host.to_owned()))?;
-    let unreachable = |source| TlsError::Unreachable { server: format!("{host}:{port}"), source };
-    let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
+    let server = format!("{host}:{port}");
+    let failed = |source: io::Error| match source.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            TlsError::OtherCluster { server: server.clone() }
+        }
+        Some(_) | None => TlsError::Unreachable { server: server.clone(), source },
+    };
+    let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
     let found = verifier.found.lock().unwrap_or_else(PoisonError::into_inner).take();
     found.ok_or_else(|| TlsError::Address(host.to_owned()))
 }
