@@ -2,7 +2,12 @@
 
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
+pub mod containers;
+mod scrape;
+mod signals;
+
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +21,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time until a cluster of any size is Ready on two shared cores.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Lines of each log that a failed test prints.
+const LOG_LINES: usize = 40;
+
 /// A running `keelson up`.
 pub struct Cluster {
     pub data_dir: PathBuf,
@@ -23,6 +31,7 @@ pub struct Cluster {
     // Removed when the test ends, after the cluster.
     _folder: tempfile::TempDir,
     args: Vec<String>,
+    kubectl: PathBuf,
 }
 
 impl Cluster {
@@ -34,9 +43,17 @@ impl Cluster {
             Command::new(KEELSON).args(["image", "pack", "--output"]).arg(data_dir.join("images")).status();
         assert!(packed.unwrap().success(), "the example images cannot be packed");
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut cluster = Self { data_dir, process: None, _folder: folder, args };
+        let mut cluster = Self { data_dir, process: None, _folder: folder, args, kubectl: kubectl() };
         cluster.start_again();
         cluster
+    }
+
+    /// Uses another kubectl from now on, and prints which client it really is.
+    pub fn use_kubectl(&mut self, kubectl: PathBuf) {
+        self.kubectl = kubectl;
+        let version = self.kubectl_ok(&["version", "--client"]);
+        let version = version.lines().next().unwrap_or_default();
+        println!("{}: {version}", self.kubectl.display());
     }
 
     /// Starts the same cluster on the same data directory.
@@ -53,6 +70,16 @@ impl Cluster {
     /// What `keelson up` printed so far.
     pub fn up_log(&self) -> String {
         fs::read_to_string(self.data_dir.with_extension("up.log")).unwrap_or_default()
+    }
+
+    /// Prints the end of every log: the directory goes with the test.
+    fn print_logs(&self) {
+        for entry in fs::read_dir(self.data_dir.join("logs")).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let first = text.lines().count().saturating_sub(LOG_LINES);
+            let end: Vec<&str> = text.lines().skip(first).collect();
+            eprintln!("-- end of {}:\n{}", entry.path().display(), end.join("\n"));
+        }
     }
 
     /// Stops the cluster as Ctrl-C does and waits until it is gone.
@@ -87,17 +114,21 @@ impl Cluster {
         start.elapsed()
     }
 
-    /// Runs kubectl as the administrator.
-    pub fn kubectl(&self, args: &[&str]) -> Output {
-        Command::new(kubectl())
-            .arg("--kubeconfig")
-            .arg(self.data_dir.join("admin.kubeconfig"))
+    /// Returns the command of a kubectl call as the administrator.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command
             .args(args)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
-            .env("HOME", self.data_dir.parent().unwrap_or(Path::new("/")))
-            .output()
-            .unwrap()
+            .env("KUBECONFIG", self.data_dir.join("admin.kubeconfig"))
+            .env("HOME", self.data_dir.parent().unwrap_or(Path::new("/")));
+        command
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, args: &[&str]) -> Output {
+        self.kubectl_command(args).output().unwrap()
     }
 
     /// Runs kubectl, expects success and returns what it printed.
@@ -126,6 +157,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the cluster said:\n{}", self.up_log());
+            self.print_logs();
         }
         let Some(mut process) = self.process.take() else { return };
         let _ended_already = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
@@ -140,5 +172,45 @@ impl Drop for Cluster {
 
 /// Returns the kubectl to use: `$KUBECTL`, or the one on the PATH.
 pub fn kubectl() -> PathBuf {
-    std::env::var_os("KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from)
+    std::env::var_os("KUBECTL").map_or_else(on_path, PathBuf::from)
+}
+
+/// Returns every kubectl to try: the one to use, and then each `kubectl.*` that lies beside it.
+pub fn kubectls() -> Vec<PathBuf> {
+    let first = kubectl();
+    let beside = first.canonicalize().ok().and_then(|file| fs::read_dir(file.parent()?).ok());
+    let mut others: Vec<PathBuf> = beside.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    others.retain(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl.")) && path.is_file()
+    });
+    others.sort();
+    if others.is_empty() {
+        println!("no other kubectl.* lies beside {}", first.display());
+    }
+    std::iter::once(first).chain(others).collect()
+}
+
+/// Returns the kubectl that a shell would start.
+fn on_path() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::env::split_paths(&path).map(|folder| folder.join("kubectl"));
+    candidates.find(|file| file.is_file()).unwrap_or_else(|| PathBuf::from("kubectl"))
+}
+
+/// Why containers cannot run here, if so.
+pub fn containers_missing() -> Option<String> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_root {
+        return Some("not root".to_owned());
+    }
+    let missing = ["containerd", "runc", "nft"].into_iter().find(|program| {
+        !["/usr/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).exists())
+    });
+    missing.map(|program| format!("{program} is not installed; `cargo xtask setup` as root installs it"))
+}
+
+/// Says that a test has nothing to show on this machine. Written past the capture of output, because the test runner counts these
+/// lines: a test that was skipped is no test that passed.
+pub fn skip(reason: &str) {
+    let _a_closed_stream_counts_as_passed = writeln!(std::io::stderr(), "skipped: {reason}");
 }
