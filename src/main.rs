@@ -2,6 +2,7 @@
 
 mod agent;
 mod args;
+mod files;
 mod image;
 mod outcome;
 mod server;

@@ -1,7 +1,6 @@
 //! How a machine gets its identity: with a token once, from its data directory ever after.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use client::{ApiError, Client, ClientConfig, JoinRequest};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use transport::tls::{ClientIdentity, Pem, TlsError, fetch_ca};
 
+use crate::files::write_secret;
 use crate::outcome::Usage;
 
 /// The files of a node's identity.
@@ -69,10 +69,10 @@ async fn join(
     let joined = joined.map_err(refusal)?;
 
     fs::create_dir_all(directory)?;
-    write_private(&files.key, &key.serialize_pem())?;
-    write_private(&files.ca, &ca_pem)?;
+    write_secret(&files.key, key.serialize_pem().as_bytes())?;
+    write_secret(&files.ca, ca_pem.as_bytes())?;
     // Written last: its presence says that the identity is whole.
-    write_private(&files.certificate, &joined.certificate_pem)
+    write_secret(&files.certificate, joined.certificate_pem.as_bytes())
 }
 
 /// A bad token is the caller's to mend; everything else is a failure of the world.
@@ -117,11 +117,4 @@ fn pem(der: &[u8]) -> String {
     }
     text.push_str("\n-----END CERTIFICATE-----\n");
     text
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, text)?;
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
 }

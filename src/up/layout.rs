@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::ports::{self, ServerPorts};
+use crate::files::write_atomically;
 use crate::outcome::Usage;
 
 /// Version of the marker file; a directory of a newer one is refused.
@@ -179,18 +180,6 @@ impl Drop for ProcessLock {
         // A file left behind is harmless: the lock, not the file, says who runs.
         let _left_behind = fs::remove_file(&self.path);
     }
-}
-
-/// Replaces a file so that a crash leaves the old or the new one, never half of it.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::layout::write_atomically;
+use crate::files::write_atomically;
 use crate::outcome::{USAGE, Usage};
 
 /// Pause before the first restart. A server that was killed must be back well within 5 s.
