@@ -188,15 +188,7 @@ fn docs() -> Result<Tally> {
 
 fn build() -> Result<Tally> {
     up::release_binary()?;
-    process::run(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--features",
-        "plant",
-        "--bin",
-        "keelson-plant",
-    ]))?;
+    process::run(cargo().args(up::BUILD).args(["--features", "keelson/plant", "--bin", "keelson-plant"]))?;
     Ok(Tally::one_pass())
 }
 

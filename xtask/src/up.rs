@@ -35,6 +35,10 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds the release binary and returns its path.
 pub fn release_binary() -> Result<PathBuf> {
-    process::run(cargo().args(["build", "--release", "--locked", "--workspace", "--bin", "keelson"]))?;
+    process::run(cargo().args(BUILD).args(["--bin", "keelson"]))?;
     Ok(target().join("release/keelson"))
 }
+
+/// How everything is built. Naming a test makes cargo resolve the features that tests need, so that binary, tests and plants share
+/// one build of every dependency, and what the tests ran is what is started.
+pub const BUILD: [&str; 6] = ["build", "--release", "--locked", "--workspace", "--test", "bad_input"];
