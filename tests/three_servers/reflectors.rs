@@ -59,7 +59,10 @@ impl Reflectors {
             let events = watcher(Api::namespaced(client, NAMESPACE), watcher::Config::default());
             let events = reflector::reflector(writer, events.default_backoff());
             let noting = Arc::clone(&log);
-            let work = async move { events.for_each(|event| std::future::ready(note(&noting, event))).await };
+            let work = events.for_each(move |event| {
+                note(&noting, event);
+                std::future::ready(())
+            });
             let stopped = shutdown.clone();
             tasks.spawn(async move {
                 stopped.run_until_cancelled(work).await;

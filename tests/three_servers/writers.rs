@@ -85,8 +85,8 @@ enum Failed {
 /// One writer's client. Half of them speak REST through the address that finds a live server, half our gRPC client; a lost answer
 /// is asked for again only by the latter, with an idempotency key.
 enum Door {
-    Rest(Api<ConfigMap>),
-    Grpc(Box<client::Client>),
+    Rest(Box<Api<ConfigMap>>),
+    Grpc(client::Client),
 }
 
 impl Door {
@@ -137,9 +137,9 @@ impl Writers {
         let mut writers = Self { ledger: Arc::default(), stop: Arc::default(), tasks: JoinSet::new() };
         for number in 0..WRITERS {
             let door = if number % 2 == 0 {
-                Door::Rest(Api::namespaced(doors::rest(cluster, ANY_SERVER).await, NAMESPACE))
+                Door::Rest(Box::new(Api::namespaced(doors::rest(cluster, ANY_SERVER).await, NAMESPACE)))
             } else {
-                Door::Grpc(Box::new(doors::grpc(cluster, &SERVERS)))
+                Door::Grpc(doors::grpc(cluster, &SERVERS))
             };
             let (ledger, stop) = (Arc::clone(&writers.ledger), Arc::clone(&writers.stop));
             writers.tasks.spawn(write(door, number, ledger, stop));
@@ -158,7 +158,7 @@ impl Writers {
             ended.unwrap();
         }
         let api = Api::namespaced(doors::rest(cluster, ANY_SERVER).await, NAMESPACE);
-        let Ok(created) = Door::Rest(api).create("last").await else {
+        let Ok(created) = Door::Rest(Box::new(api)).create("last").await else {
             panic!("a quiet cluster takes no write");
         };
         let last = Seen::of(&created);
