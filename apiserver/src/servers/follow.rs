@@ -1,6 +1,7 @@
 //! Writes the `kubernetes` service's endpoints whenever a server comes or goes.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::storage::keys::SERVERS;
 /// How long somebody else's change of the objects may last, as upstream.
 const REPEAT: Duration = Duration::from_secs(10);
 /// Pause after a failure, while the store has no leader.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Follows the registrations until shutdown. `port` is this server's, for the service when it is absent.
 pub(super) async fn run(api: &Api, port: u16, shutdown: CancellationToken) {
@@ -36,7 +37,7 @@ pub(super) async fn run(api: &Api, port: u16, shutdown: CancellationToken) {
 }
 
 /// Publishes now, after every change, and from time to time; ends only with an error.
-async fn follow(api: &Api, port: u16) -> Result<(), Status> {
+async fn follow(api: &Api, port: u16) -> Result<Infallible, Status> {
     let query =
         WatchQuery { progress: ProgressMode::OnRequest, ..WatchQuery::new(KeyRange::prefix(SERVERS)) };
     // Before the first list, so that no change falls between the two.

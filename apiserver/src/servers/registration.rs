@@ -17,7 +17,7 @@ const TTL: Duration = Duration::from_secs(15);
 /// Time between renewals, so that two may be lost.
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Pause after a failed registration, while the store has no leader.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_secs(1);
 /// How long a stopping server tries to take its record back; without a quorum the lease does it later.
 const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The record says all with its key; the value is for readers of a later version.
