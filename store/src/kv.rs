@@ -138,6 +138,14 @@ pub struct KvStatus {
     pub leader_silence: Duration,
 }
 
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Responder {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub term: u64,
+}
+
 /// A lease as granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseGranted {
@@ -184,4 +192,10 @@ pub trait Kv: Send + Sync + 'static {
 
     /// Returns what this member knows about its cluster, without asking anyone.
     fn status(&self) -> KvStatus;
+
+    /// Returns who answers, for the header of every response. Never waits for what is being applied.
+    fn responder(&self) -> Responder {
+        let KvStatus { cluster_id, member_id, term, .. } = self.status();
+        Responder { cluster_id, member_id, term }
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::runtime::RuntimeFlavor;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError};
@@ -116,6 +117,16 @@ impl Env {
                 self.fatal(&format!("blocking work did not finish: {error}"));
                 std::future::pending().await
             }
+        }
+    }
+
+    /// Runs work that keeps its thread busy, such as applying, while other tasks of the runtime go on elsewhere.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        let handle = tokio::runtime::Handle::try_current();
+        match handle.map(|handle| handle.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+            // The simulator has one thread, and whoever calls from outside has its own.
+            Ok(_) | Err(_) => work(),
         }
     }
 

@@ -14,7 +14,7 @@ use proto::etcdserverpb as pb;
 use tonic::{Request, Status};
 
 use crate::admin::Admin;
-use crate::kv::Kv;
+use crate::kv::{Kv, Responder};
 use crate::mvcc::Revision;
 
 pub(crate) use cluster::ClusterService;
@@ -43,13 +43,8 @@ impl Edge {
 
     /// Returns a header with a given revision.
     fn header_at(&self, revision: Revision) -> Option<pb::ResponseHeader> {
-        let status = self.kv.status();
-        Some(pb::ResponseHeader {
-            cluster_id: status.cluster_id,
-            member_id: status.member_id,
-            revision: revision.0,
-            raft_term: status.term,
-        })
+        let Responder { cluster_id, member_id, term } = self.kv.responder();
+        Some(pb::ResponseHeader { cluster_id, member_id, revision: revision.0, raft_term: term })
     }
 
     /// Returns a header without revision, as the cluster service sends it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Member;
-use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
+use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, Responder, WatchQuery, WatchStream};
 use crate::lease::granted_ttl_seconds;
 use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::raft::node::ProposeError;
@@ -115,6 +115,12 @@ impl Kv for Member {
     async fn leases(&self) -> Result<Vec<LeaseId>, KvError> {
         self.confirm().await?;
         Ok(self.node.machine().store().leases().map(|lease| lease.id).collect())
+    }
+
+    fn responder(&self) -> Responder {
+        let identity = self.node.identity();
+        let (_, term) = self.node.leader();
+        Responder { cluster_id: identity.cluster_id, member_id: identity.member_id, term }
     }
 
     fn status(&self) -> KvStatus {

@@ -17,7 +17,6 @@ use crate::mvcc::{Collection, Revision};
 use crate::net::TcpNet;
 use crate::raft::network::Identity;
 use crate::raft::node::{Node, NodeConfig, StartError};
-use crate::raft::read_index;
 use crate::raft::types::Member as MemberInfo;
 use crate::wal::WalConfig;
 use crate::wal::disk_fs::FsDisk;
@@ -28,8 +27,9 @@ const COLLECT_IDLE: Duration = Duration::from_secs(1);
 /// Between two steps, so that applying comes first.
 const COLLECT_PAUSE: Duration = Duration::from_millis(2);
 
-/// Heartbeats go on while applying keeps one of them busy.
-const RAFT_THREADS: usize = 2;
+/// One, so that handing work from task to task wakes no other thread. What keeps a thread busy gives this place away first
+/// (`Env::aside`), so heartbeats go on meanwhile.
+const RAFT_THREADS: usize = 1;
 
 /// How long a stopping member waits for work that blocks a thread, such as a snapshot on its way to another member.
 const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -234,9 +234,8 @@ impl Member {
         // The machine tells where it stands when it opens.
         let hub = Arc::new(Hub::new(Revision::FIRST));
         let peer_address = listener.local_address().ok();
-        let rounds = read_index::channel();
         let observer = Box::new(MemberObserver { hub: Arc::clone(&hub), leases: Arc::clone(&leases) });
-        let node = Node::start(env, node_config, observer, Arc::clone(&leases), rounds, stop.clone()).await?;
+        let node = Node::start(env, node_config, observer, Arc::clone(&leases), stop.clone()).await?;
         let tasks = node.tasks().clone();
         tasks.spawn(serve::serve(Arc::clone(&node), listener, stop.clone()));
         tasks.spawn(Arc::clone(&leases).run(Arc::clone(&node), stop.clone()));

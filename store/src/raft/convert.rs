@@ -13,6 +13,10 @@ use super::types::{
 };
 use crate::wal;
 
+/// A command up to this size gets memory of its own: as a slice it would keep the whole buffer that it arrived in, eight
+/// kilobytes and more, for as long as the log or the index keeps it.
+const COPIED_BYTES_MAX: usize = 4096;
+
 /// A message that does not say what it must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0}")]
@@ -85,7 +89,9 @@ pub(crate) fn entry_from_bytes(bytes: Bytes) -> Result<Entry, Malformed> {
 }
 
 pub(crate) fn proposal(proposal: wire::Proposal) -> Proposal {
-    Proposal { origin: proposal.origin, request_id: proposal.request_id, command: proposal.command }
+    let wire::Proposal { origin, request_id, command } = proposal;
+    let command = if command.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&command) } else { command };
+    Proposal { origin, request_id, command }
 }
 
 pub(crate) fn proposal_to_wire(proposal: Proposal) -> wire::Proposal {
@@ -172,19 +178,6 @@ pub(crate) fn append_response(response: wire::AppendResponse) -> Result<AppendRe
     })
 }
 
-pub(crate) fn append_response_to_wire(response: &AppendResponse) -> wire::AppendResponse {
-    use wire::append_response::Result as Outcome;
-    let result = match response {
-        AppendResponse::Success => Outcome::Success(wire::Blank {}),
-        AppendResponse::PartialSuccess(stored) => {
-            Outcome::Partial(wire::WalPosition { id: stored.map(log_id_to_wire) })
-        }
-        AppendResponse::Conflict => Outcome::Conflict(wire::Blank {}),
-        AppendResponse::HigherVote(higher) => Outcome::HigherVote(vote_to_wire(higher)),
-    };
-    wire::AppendResponse { result: Some(result) }
-}
-
 pub(crate) fn vote_request(request: wire::VoteRequest) -> Result<VoteRequest, Malformed> {
     let asked = vote(request.vote.ok_or(Malformed("vote request"))?);
     let mut found = VoteRequest::new(asked, request.last.map(log_id));
@@ -218,5 +211,24 @@ pub(crate) fn vote_response_to_wire(response: &VoteResponse) -> wire::VoteRespon
         vote: Some(vote_to_wire(&response.vote)),
         granted: response.vote_granted,
         last: response.last_log_id.map(log_id_to_wire),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_command_does_not_keep_the_buffer_that_it_came_in() {
+        let message = Bytes::from(vec![7; 64 * 1024]);
+        let received = |length| {
+            let command = message.slice(100..100 + length);
+            proposal(wire::Proposal { origin: 1, request_id: 2, command }).command
+        };
+        let (small, large) = (received(300), received(10_000));
+        assert_eq!((small.len(), large.len()), (300, 10_000));
+        let is_inside = |part: &Bytes| message.as_ptr_range().contains(&part.as_ptr());
+        assert!(!is_inside(&small), "it is a slice of the message");
+        assert!(is_inside(&large), "copying much costs more than keeping it");
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
 struct Ring {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// Whether the log does not say yet what is committed.
+    owes_committed: bool,
     purged: Option<LogId>,
     slots: VecDeque<Slot>,
     /// Bytes of the entries held in memory.
@@ -79,6 +81,7 @@ impl Shared {
         let ring = Ring {
             vote: recovered.state.vote.map(convert::vote_from_wal),
             committed: recovered.state.committed.map(convert::from_position),
+            owes_committed: false,
             purged: recovered.state.purged.map(convert::from_position),
             slots,
             cached_bytes,
@@ -276,9 +279,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Written with the next entries: a write of its own would double those of a single client, and all that a member
+    /// without it loses at a restart is that it learns from its leader what it may apply.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.shared.ring().committed = committed;
-        self.submit(vec![Record::Committed(committed.map(convert::position))], None).await
+        let mut ring = self.shared.ring();
+        ring.committed = committed;
+        ring.owes_committed = true;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -293,6 +300,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let records = {
             let mut records = Vec::new();
             let mut ring = self.shared.ring();
+            if std::mem::take(&mut ring.owes_committed) {
+                records.push(Record::Committed(ring.committed.map(convert::position)));
+            }
             for entry in entries {
                 let bytes = bytes::Bytes::from(convert::entry_to_wire(&entry).encode_to_vec());
                 let id = convert::position(entry.log_id());

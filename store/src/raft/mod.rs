@@ -11,10 +11,13 @@
 //! - [`convert`]: openraft's types to and from the wire.
 //! - [`log_store`]: the log on the WAL with its newest part in memory.
 //! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots.
-//! - [`network`], [`server`]: what members ask each other, both ends.
+//! - [`network`], [`server`]: what members ask each other, both ends; [`coalesce`] and [`forward`] save messages.
+//! - [`read_index`]: one confirmation of leadership for all who read.
 //! - [`node`]: one running raft member: start, propose, linearizable reads, hand-over.
 
+pub(crate) mod coalesce;
 pub(crate) mod convert;
+pub(crate) mod forward;
 pub(crate) mod log_store;
 pub(crate) mod network;
 pub(crate) mod node;

@@ -10,16 +10,19 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse};
 use openraft::{AnyError, OptionalSend};
 use prost::Message;
 use proto::raft as wire;
 use proto::raft::peer_client::PeerClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::coalesce::coalesce;
 use super::convert::{self, Malformed, VoteKind};
 use super::snapshot::{self, SnapshotData};
 use super::state_machine::SnapshotOf;
@@ -78,7 +81,8 @@ impl Peers {
         let client = PeerClient::new(self.channel(address))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Peer { client, identity: MetadataValue::from_bytes(&identity.encode_to_vec()) }
+        let identity = MetadataValue::from_bytes(&identity.encode_to_vec());
+        Peer { client, target, identity, appending: Appending::Pipelined, call: None }
     }
 
     fn channel(&self, address: String) -> Channel {
@@ -110,13 +114,54 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
         self.client(target, node)
     }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
+        Peer { appending: Appending::InTurn, ..self.client(target, node) }
+    }
+}
+
+/// How requests to append travel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Appending {
+    /// As many as there are, on a call of their own: the log.
+    Pipelined,
+    /// One after the other, on a call that outlives them: heartbeats, for which openraft opens a stream of one.
+    InTurn,
+}
+
+/// A call with one request on it at a time.
+struct OpenCall {
+    requests: mpsc::Sender<wire::AppendRequest>,
+    answers: tonic::Streaming<wire::AppendResponse>,
 }
 
 /// One member as this one sees it.
-#[derive(Clone)]
 pub(crate) struct Peer {
     client: PeerClient<Channel>,
+    target: u64,
     identity: MetadataValue<tonic::metadata::Binary>,
+    appending: Appending,
+    call: Option<OpenCall>,
+}
+
+impl Clone for Peer {
+    /// Shares the connection; a call has one owner.
+    fn clone(&self) -> Self {
+        let (client, identity) = (self.client.clone(), self.identity.clone());
+        Self { client, target: self.target, identity, appending: self.appending, call: None }
+    }
+}
+
+impl OpenCall {
+    async fn exchange(
+        mut self,
+        request: wire::AppendRequest,
+    ) -> Result<(Self, wire::AppendResponse), Status> {
+        let ended = || Status::unavailable("the peer ended the call");
+        self.requests.send(request).await.map_err(|_| ended())?;
+        let answer = self.answers.message().await?.ok_or_else(ended)?;
+        Ok((self, answer))
+    }
 }
 
 impl Peer {
@@ -126,14 +171,13 @@ impl Peer {
         request
     }
 
+    /// Opens a call for proposals; it ends when the member stops to answer.
     pub(crate) async fn propose(
-        &self,
-        request: wire::ProposeRequest,
-        timeout: Duration,
-    ) -> Result<wire::ProposeResponse, Status> {
-        let mut client = self.client.clone();
-        let request = self.request(request);
-        in_time(timeout, client.propose(request)).await
+        &mut self,
+        proposals: impl Stream<Item = wire::ProposeRequest> + Send + 'static,
+    ) -> Result<tonic::Streaming<wire::ProposeRefused>, Status> {
+        let request = self.request(proposals);
+        self.client.propose(request).await.map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn read_index(&self, timeout: Duration) -> Result<wire::ReadIndexResponse, Status> {
@@ -166,6 +210,24 @@ impl Peer {
         let mut client = self.client.clone();
         let request = self.request(wire::ClusterInfoRequest {});
         in_time(timeout, client.cluster_info(request)).await
+    }
+
+    /// Sends one request on the open call and waits for its answer.
+    async fn exchange(&mut self, request: wire::AppendRequest) -> Result<wire::AppendResponse, Status> {
+        // Taken out, so that an exchange that is cut short takes its call along: no answer ever meets another request.
+        if let Some(call) = self.call.take()
+            && let Ok((call, answer)) = call.exchange(request.clone()).await
+        {
+            self.call = Some(call);
+            return Ok(answer);
+        }
+        // There was none, or it was of an earlier connection.
+        let (requests, receiver) = mpsc::channel(1);
+        let opening = self.request(ReceiverStream::new(receiver));
+        let answers = self.client.stream_append(opening).await?.into_inner();
+        let (call, answer) = OpenCall { requests, answers }.exchange(request).await?;
+        self.call = Some(call);
+        Ok(answer)
     }
 
     async fn ask_vote(
@@ -226,8 +288,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RpcError> {
-        let request = self.request(convert::append_request_to_wire(&rpc));
-        let response = in_time(option.soft_ttl(), self.client.append(request)).await.map_err(rpc_error)?;
+        let exchange = self.exchange(convert::append_request_to_wire(&rpc));
+        let response = match tokio::time::timeout(option.soft_ttl(), exchange).await {
+            Ok(response) => response.map_err(rpc_error)?,
+            Err(_) => return Err(rpc_error(Status::deadline_exceeded("the peer did not answer in time"))),
+        };
         convert::append_response(response).map_err(malformed)
     }
 
@@ -235,14 +300,17 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
     where
         S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
     {
+        if self.appending == Appending::InTurn {
+            return stream_append_sequential(self, input, option);
+        }
         let outstanding = Outstanding::default();
         let sent = Arc::clone(&outstanding);
-        let requests = input.map(move |request| {
+        let requests = coalesce(input, self.target).map(move |request| {
             let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
             lock(&sent).push_back((request.prev_log_id, last));
             convert::append_request_to_wire(&request)

@@ -1,31 +1,32 @@
 //! One running raft member: starts the parts in order, proposes, confirms leadership, and hands over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Instant as _, ReadPolicy, SnapshotPolicy};
 use openraft_rt::deterministic_rng::DeterministicRng;
 use proto::raft as wire;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::forward::{Forwarding, Reason, Waiters};
 use super::log_store::{LogStore, Shared};
-use super::network::{Identity, Peer, Peers, never_sent};
-use super::read_index::{ReadRounds, Rounds};
-use super::state_machine::{AppliedEntry, Found, Machine, Observer, StateMachine};
-use super::types::{AppendResponse, LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
+use super::network::{Identity, Peer, Peers};
+use super::read_index::ReadRounds;
+use super::state_machine::{Found, Machine, Observer, StateMachine};
+use super::types::{LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
 use crate::admin::MemberInfo;
 use crate::config::Timing;
 use crate::engine::EngineError;
 use crate::env::{Env, error_chain};
 use crate::member::Leases;
-use crate::mvcc::{Answer, Refusal, Store};
+use crate::mvcc::{Answer, Refusal};
 use crate::wal::driver::{Driver, WalSender};
 use crate::wal::{Inspected, LogState, Wal, WalConfig, WalError};
 
@@ -100,8 +101,8 @@ pub(crate) struct NodeConfig {
 
 /// Outcome of a proposal.
 pub(crate) enum Forwarded {
-    /// With the answer when this member applied it for the caller.
-    Committed(LogId, Option<Reply>),
+    /// Applied by this member, with the answer.
+    Committed(Reply),
     /// Nothing was proposed.
     NotLeader,
     /// It may or may not commit.
@@ -129,41 +130,13 @@ pub(crate) struct Node {
     peers: Peers,
     clients: Mutex<BTreeMap<u64, (Member, Peer)>>,
     waiters: Arc<Waiters>,
+    forwarding: Forwarding,
     rounds: ReadRounds,
+    /// For tasks that outlive the call that starts them.
+    own: Weak<Self>,
     contact: Mutex<Option<Instant>>,
     wal_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     tasks: TaskTracker,
-}
-
-/// Clients of this member whose proposals travel through another one.
-pub(crate) struct Waiters {
-    member_id: u64,
-    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>,
-    next: Box<dyn Observer>,
-}
-
-impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Reply>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Observer for Waiters {
-    fn applied(&self, entry: AppliedEntry) {
-        let is_own = entry.origin == self.member_id;
-        let waiter = if is_own { self.lock().remove(&entry.request_id) } else { None };
-        let waiting = waiter.map(|waiter| (waiter, entry.applied.answer.clone()));
-        // Watchers first: who is answered finds its own write in a watch that is up to date.
-        self.next.applied(entry);
-        if let Some((waiter, answer)) = waiting {
-            // The client may have given up.
-            let _ = waiter.send(Reply { answer: Some(answer) });
-        }
-    }
-
-    fn replaced(&self, store: &Store) {
-        self.next.replaced(store);
-    }
 }
 
 impl Node {
@@ -176,14 +149,9 @@ impl Node {
         config: NodeConfig,
         observer: Box<dyn Observer>,
         leases: Arc<Leases>,
-        rounds: (ReadRounds, Rounds),
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
-        let waiters = Arc::new(Waiters {
-            member_id: config.identity.member_id,
-            waiting: Mutex::default(),
-            next: observer,
-        });
+        let waiters = Arc::new(Waiters::new(config.identity.member_id, observer));
         // Everything is read and checked before anything is written: a damaged directory stays as it is.
         let log_failed = |source| StartError::Wal { directory: env.disk.free_space().path, source };
         let engine_failed = |source| StartError::Engine { directory: env.engines.directory(), source };
@@ -213,8 +181,9 @@ impl Node {
         let raft = DeterministicRng::<openraft_rt_tokio::TokioRuntime>::scope(env.random_u64(), starting)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
-        let (handle, task) = rounds;
-        let node = Arc::new(Self {
+        let rounds = ReadRounds::new(tasks.clone(), stop.clone());
+        let forwarding = Forwarding::new(Arc::clone(&waiters), tasks.clone(), stop.clone());
+        let node = Arc::new_cyclic(|own| Self {
             env,
             identity: config.identity,
             name: config.name,
@@ -226,12 +195,13 @@ impl Node {
             peers,
             clients: Mutex::default(),
             waiters,
-            rounds: handle,
+            forwarding,
+            rounds,
+            own: own.clone(),
             contact: Mutex::default(),
             wal_thread: Mutex::new(wal_thread),
             tasks,
         });
-        node.tasks.spawn(task.run(Arc::clone(&node), stop.clone()));
         node.tasks.spawn(supervise(Arc::clone(&node), stop));
         Ok(node)
     }
@@ -339,15 +309,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn heard_from_leader(&self, vote: &Vote, response: &AppendResponse) {
-        match response {
-            AppendResponse::HigherVote(_) => {}
-            AppendResponse::Success | AppendResponse::PartialSuccess(_) | AppendResponse::Conflict => {
-                self.note_append(vote);
-            }
-        }
-    }
-
     /// Returns how long ago this member was last in confirmed contact with a leader, itself included.
     pub(crate) fn leader_silence(&self) -> Duration {
         let metrics = self.raft.metrics();
@@ -372,13 +333,15 @@ impl Node {
 
     /// Returns a client of another member.
     pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
-        let member = self.members().remove(&id)?;
+        let metrics = self.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        let member = membership.get_node(&id)?;
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         match clients.get(&id) {
-            Some((known, peer)) if *known == member => Some(peer.clone()),
+            Some((known, peer)) if known == member => Some(peer.clone()),
             _ => {
-                let peer = self.peers.client(id, &member);
-                clients.insert(id, (member, peer.clone()));
+                let peer = self.peers.client(id, member);
+                clients.insert(id, (member.clone(), peer.clone()));
                 Some(peer)
             }
         }
@@ -394,7 +357,7 @@ impl Node {
         let request_id = self.env.random_u64();
         let proposal = Proposal { origin: self.identity.member_id, request_id, command };
         loop {
-            if self.waiters.lock().len() >= PROPOSALS_IN_FLIGHT_MAX {
+            if self.waiters.count() >= PROPOSALS_IN_FLIGHT_MAX {
                 return Err(ProposeError::TooMany);
             }
             let outcome = match self.leader().0 {
@@ -423,7 +386,7 @@ impl Node {
     ) -> Result<Reply, ProposeError> {
         let proposing = self.propose_as_leader(proposal.clone(), term);
         match tokio::time::timeout_at(deadline, proposing).await {
-            Ok(Forwarded::Committed(_, reply)) => reply.ok_or(ProposeError::Unknown),
+            Ok(Forwarded::Committed(reply)) => Ok(reply),
             Ok(Forwarded::NotLeader) => Err(ProposeError::NoLeader),
             Ok(Forwarded::Unknown) | Err(_) => Err(ProposeError::Unknown),
         }
@@ -437,31 +400,29 @@ impl Node {
         term: u64,
         deadline: Instant,
     ) -> Result<Reply, ProposeError> {
-        use wire::propose_response::Outcome;
-        let peer = self.peer(leader).ok_or(ProposeError::NoLeader)?;
-        let (answer, waiting) = oneshot::channel();
-        self.waiters.lock().insert(proposal.request_id, answer);
-        let _forget = Forget { waiters: &self.waiters, request_id: proposal.request_id };
         let request =
             wire::ProposeRequest { proposal: Some(super::convert::proposal_to_wire(proposal.clone())), term };
-        let timeout = deadline.saturating_duration_since(self.env.now());
-        let outcome = match peer.propose(request, timeout).await {
-            Ok(response) => response.outcome(),
-            Err(status) if never_sent(&status) => Outcome::NotLeader,
-            Err(_) => Outcome::Unknown,
+        let sending = self.forwarding.send(leader, || self.peer(leader), request);
+        let mut receipt = match tokio::time::timeout_at(deadline, sending).await {
+            Ok(sent) => sent.ok_or(ProposeError::NoLeader)?,
+            Err(_) => return Err(ProposeError::NoLeader),
         };
-        // What got lost on the way back may still have been applied here.
-        let patience = match outcome {
-            Outcome::NotLeader => return Err(ProposeError::NoLeader),
-            Outcome::TooManyRequests => return Err(ProposeError::TooMany),
-            Outcome::Committed => deadline,
-            Outcome::Unknown | Outcome::Unspecified => {
-                deadline.min(self.env.now() + self.timing.election_timeout)
+        let reason = tokio::select! {
+            biased;
+            applied = &mut receipt.applied => return applied.map_err(|_| ProposeError::Unknown),
+            refused = &mut receipt.refused => refused.unwrap_or(Reason::Unknown),
+            () = tokio::time::sleep_until(deadline) => return Err(ProposeError::Unknown),
+        };
+        match reason {
+            Reason::NotLeader => Err(ProposeError::NoLeader),
+            Reason::Unknown | Reason::Unspecified => {
+                // What got lost on the way may still be applied here.
+                let patience = deadline.min(self.env.now() + self.timing.election_timeout);
+                match tokio::time::timeout_at(patience, &mut receipt.applied).await {
+                    Ok(Ok(reply)) => Ok(reply),
+                    Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+                }
             }
-        };
-        match tokio::time::timeout_at(patience, waiting).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
         }
     }
 
@@ -476,7 +437,7 @@ impl Node {
             self.write_fenced(proposal, term).await
         };
         match written {
-            Ok(response) => Forwarded::Committed(response.log_id, Some(response.data)),
+            Ok(response) => Forwarded::Committed(response.data),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Forwarded::NotLeader,
             Err(_) => Forwarded::Unknown,
         }
@@ -507,7 +468,7 @@ impl Node {
     }
 
     /// Asks the leader, wherever it is, once.
-    pub(crate) async fn read_index_round(&self) -> Option<u64> {
+    async fn read_index_round(&self) -> Option<u64> {
         let (leader, _) = self.leader();
         let leader = leader?;
         if leader == self.identity.member_id {
@@ -517,11 +478,19 @@ impl Node {
         response.log_id.map(|id| id.index)
     }
 
+    fn rounds_of(own: Weak<Self>) -> impl Fn() -> BoxFuture<'static, Option<u64>> + Send + 'static {
+        move || {
+            let node = own.upgrade();
+            Box::pin(async move { node?.read_index_round().await })
+        }
+    }
+
     /// Waits until this member has applied everything acknowledged before the call. `false` without a leader.
     pub(crate) async fn linearize(&self) -> bool {
         let deadline = self.env.now() + self.timing.request_timeout();
         loop {
-            let round = tokio::time::timeout_at(deadline, self.rounds.next()).await;
+            let confirming = self.rounds.next(Self::rounds_of(self.own.clone()));
+            let round = tokio::time::timeout_at(deadline, confirming).await;
             match round {
                 Ok(Some(index)) => return self.wait_applied(index, deadline).await,
                 Ok(None) if self.env.now() < deadline => tokio::time::sleep(LEADER_POLL).await,
@@ -588,37 +557,21 @@ impl Node {
 
 /// Ends the member when raft has died: a panic or a failed disk there must not leave a member that seems alive.
 async fn supervise(node: Arc<Node>, stop: CancellationToken) {
-    let mut metrics = node.raft.metrics();
+    // These change with votes and members only, so waiting for them costs nothing per write; they end with raft.
+    let mut changes = node.raft.server_metrics();
     loop {
-        let is_running = metrics.borrow_watched().running_state.clone();
-        if let Err(fatal) = is_running
-            && !stop.is_cancelled()
-        {
-            node.env.fatal(&format!("raft has ended: {fatal}"));
-            return;
-        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = WatchReceiver::changed(&mut metrics) => {
+            changed = WatchReceiver::changed(&mut changes) => {
                 if changed.is_err() && !stop.is_cancelled() {
-                    node.env.fatal("raft has ended");
+                    let ended = node.raft.metrics().borrow_watched().running_state.clone();
+                    let reason = ended.err().map_or_else(|| "a panic".to_owned(), |fatal| fatal.to_string());
+                    node.env.fatal(&format!("raft has ended: {reason}"));
                     return;
                 }
             }
         }
-    }
-}
-
-/// Removes a waiter whose client no longer waits.
-struct Forget<'a> {
-    waiters: &'a Waiters,
-    request_id: u64,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.waiters.lock().remove(&self.request_id);
     }
 }
 

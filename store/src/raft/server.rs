@@ -1,30 +1,27 @@
 //! The answering end of peer calls. A caller of another cluster, a stale data directory or one that looks for somebody
 //! else is refused before anything is done (safety rule 4).
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use openraft::raft::TransferLeaderRequest;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use prost::Message;
 use proto::raft as wire;
 use proto::raft::peer_server;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, Malformed};
+use super::forward;
 use super::network::IDENTITY_KEY;
-use super::node::{Forwarded, Node};
+use super::node::Node;
 use super::snapshot::SnapshotData;
 use super::state_machine::SnapshotOf;
 use super::types::{AppendRequest, Raft, TypeConfig};
 use crate::mvcc;
-
-/// Answers on their way to one caller; openraft keeps 64 requests of a stream in flight.
-const PIPELINE_ANSWERS_MAX: usize = 64;
 
 /// Answers peers on behalf of one member.
 #[derive(Clone)]
@@ -86,18 +83,6 @@ impl peer_server::Peer for PeerService {
         }))
     }
 
-    async fn append(
-        &self,
-        request: Request<wire::AppendRequest>,
-    ) -> Result<Response<wire::AppendResponse>, Status> {
-        self.admit(&request)?;
-        let request = convert::append_request(request.into_inner()).map_err(malformed)?;
-        let vote = request.vote;
-        let response = self.raft().append_entries(request).await.map_err(stopped)?;
-        self.node.heard_from_leader(&vote, &response);
-        Ok(Response::new(convert::append_response_to_wire(&response)))
-    }
-
     type StreamAppendStream = Answers<wire::AppendResponse>;
 
     async fn stream_append(
@@ -115,20 +100,14 @@ impl peer_server::Peer for PeerService {
         let raft = self.raft().clone();
         // openraft spawns here, and its runtime draws a task's seed from the task that spawns it.
         let seed = self.node.env().random_u64();
-        let (sender, answers) = mpsc::channel(PIPELINE_ANSWERS_MAX);
-        let stop = self.stop.clone();
-        // It ends with the caller's stream or with this member.
-        let forward = async move {
-            let mut results = pin!(raft.stream_append(requests));
-            while let Some(Some(result)) = stop.run_until_cancelled(results.next()).await {
-                let answer = result.map(append_answer).map_err(stopped);
-                if sender.send(answer).await.is_err() {
-                    return;
-                }
-            }
+        let starting = async move {
+            let results: BoxStream<'static, _> = Box::pin(raft.stream_append(requests));
+            results
         };
-        self.node.tasks().spawn(DeterministicRng::<openraft_rt_tokio::TokioRuntime>::scope(seed, forward));
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        let results = DeterministicRng::<openraft_rt_tokio::TokioRuntime>::scope(seed, starting).await;
+        let answers = results.map(|result| result.map(append_answer).map_err(stopped));
+        // It ends with the caller's stream or with this member.
+        Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
     }
 
     async fn vote(
@@ -177,20 +156,15 @@ impl peer_server::Peer for PeerService {
         Ok(Response::new(wire::SnapshotResponse { vote: Some(convert::vote_to_wire(&response.vote)) }))
     }
 
+    type ProposeStream = Answers<wire::ProposeRefused>;
+
     async fn propose(
         &self,
-        request: Request<wire::ProposeRequest>,
-    ) -> Result<Response<wire::ProposeResponse>, Status> {
-        use wire::propose_response::Outcome;
+        request: Request<Streaming<wire::ProposeRequest>>,
+    ) -> Result<Response<Self::ProposeStream>, Status> {
         self.admit(&request)?;
-        let request = request.into_inner();
-        let proposal = convert::proposal(request.proposal.ok_or_else(|| malformed(Malformed("proposal")))?);
-        let (outcome, log_id) = match self.node.propose_as_leader(proposal, request.term).await {
-            Forwarded::Committed(log_id, _) => (Outcome::Committed, Some(convert::log_id_to_wire(log_id))),
-            Forwarded::NotLeader => (Outcome::NotLeader, None),
-            Forwarded::Unknown => (Outcome::Unknown, None),
-        };
-        Ok(Response::new(wire::ProposeResponse { outcome: outcome.into(), log_id }))
+        let refused = forward::serve(Arc::clone(&self.node), request.into_inner());
+        Ok(Response::new(Box::pin(refused.take_until(self.stop.clone().cancelled_owned()))))
     }
 
     async fn read_index(

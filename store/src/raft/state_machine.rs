@@ -185,12 +185,12 @@ impl Machine {
 
     /// Removes some rows that nobody can read any more.
     pub(crate) fn collect(&self) -> Collection {
-        let mut store = self.store_mut();
-        let collected = store.collect(COLLECT_ROWS_MAX).and_then(|collection| {
+        let collected = self.env.aside(|| {
+            let mut store = self.store_mut();
+            let collection = store.collect(COLLECT_ROWS_MAX)?;
             store.commit()?;
             Ok(collection)
         });
-        drop(store);
         collected.unwrap_or_else(|error| {
             machine_failed(self, &error);
             Collection::Finished
@@ -353,7 +353,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
         while let Some(batch) = batches.next().await {
             let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
-            self.machine.apply_batch(batch).map_err(|error| machine_failed(&self.machine, &error))?;
+            let applied = self.machine.env.aside(|| self.machine.apply_batch(batch));
+            applied.map_err(|error| machine_failed(&self.machine, &error))?;
         }
         Ok(())
     }
@@ -368,7 +369,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             SnapshotData::Staged(engine) => engine,
             SnapshotData::Local(source) => copy(&self.machine, &source).await?,
         };
-        self.machine.adopt(staged, meta).map_err(|error| machine_failed(&self.machine, &error))
+        let adopted = self.machine.env.aside(|| self.machine.adopt(staged, meta));
+        adopted.map_err(|error| machine_failed(&self.machine, &error))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {

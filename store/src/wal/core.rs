@@ -198,6 +198,11 @@ impl Wal {
         self.state
     }
 
+    /// Returns the number of the segment that is written to.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.active.sequence
+    }
+
     /// Returns the bytes that the segments occupy on disk, for the snapshot trigger.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

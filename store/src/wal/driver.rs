@@ -98,13 +98,17 @@ impl Driver {
     }
 
     fn run_thread(mut self, mut receiver: mpsc::Receiver<Request>, prepare: &std_mpsc::SyncSender<()>) {
+        let mut prepared_for = None;
         while let Some(first) = receiver.blocking_recv() {
             let batch = drain(first, &mut receiver);
             if !self.step(batch) {
                 return;
             }
-            // A full queue means that the preparer is at work already.
-            let _ = prepare.try_send(());
+            // A segment is used up only when another one begins.
+            if prepared_for.replace(self.wal.sequence()) != Some(self.wal.sequence()) {
+                // A full queue means that the preparer is at work already.
+                let _ = prepare.try_send(());
+            }
         }
         self.close();
     }
