@@ -1,0 +1,244 @@
+//! One of three members runs out of disk during writes: it says so and ends, the others go on, nothing is lost.
+//!
+//! Its data lies on a small ext4 file system of its own in a loop-mounted file. A ballast file takes the room that is left;
+//! then either the log needs its next segment first, or the database its next table. A disk that only promised its room fails
+//! later than the write, in the sync.
+
+mod cluster;
+mod members;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chaos::cluster::run_command;
+use members::{Members, Writers, until};
+use store::wal::FreeSpace;
+
+/// Two log segments, a table of the database, and as much again for what comes after the ballast has gone.
+const DISK_BYTES: u64 = 320 << 20;
+/// Largest value that fits a request.
+const LARGE: usize = 1 << 20;
+/// Far more than it takes to let go of a file system whose users are gone.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The member on the small disk.
+const SMALL: usize = 0;
+
+/// What needs room first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fills {
+    Log,
+    Database,
+}
+
+/// Who runs out of room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leader,
+    Follower,
+}
+
+#[tokio::test]
+async fn a_follower_whose_log_finds_no_room_ends_and_comes_back() {
+    check(Role::Follower, Fills::Log).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_log_finds_no_room_ends_and_comes_back() {
+    check(Role::Leader, Fills::Log).await;
+}
+
+#[tokio::test]
+async fn a_follower_whose_database_finds_no_room_ends_and_comes_back() {
+    check(Role::Follower, Fills::Database).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_database_finds_no_room_ends_and_comes_back() {
+    check(Role::Leader, Fills::Database).await;
+}
+
+/// Safety rule 3: a failed sync ends the process, and is not tried again.
+#[tokio::test]
+async fn a_member_whose_sync_fails_ends_and_the_others_go_on() {
+    let Some(folder) = folder() else { return };
+    let backing = Mount::tmpfs(&folder.path().join("backing"));
+    let image = backing.0.join("small.img");
+    let disk = SmallDisk::mount(image.clone(), &folder.path().join("data/n1"));
+    let mut members = Members::start(folder.path()).await;
+    let spare = disk.mount.0.join("wal/spare-next");
+    until("the log's spare segment", async || spare.exists().then_some(())).await;
+    let writers = Writers::start(&members);
+    writers.acknowledged(&[0, 1, 2], 10).await;
+    // The file system still counts its blocks as its own; what lies below has no room for them any more.
+    let (image, length) = (image.to_str().unwrap(), DISK_BYTES.to_string());
+    run_command("fallocate", &["--punch-hole", "--offset", "0", "--length", &length, image], "").unwrap();
+    fill(&backing.0.join("ballast"));
+    let (status, said) = members.end_of(SMALL).await;
+    assert_eq!(status, "exit status: 1", "{said}");
+    let wal = disk.mount.0.join("wal");
+    assert!(said.contains("sync") && said.contains(wal.to_str().unwrap()), "{said}");
+    println!("{said}");
+    writers.acknowledged(&[1, 2], 100).await;
+    let ledger = writers.stop().await;
+    let rows = members.rows(1).await.unwrap();
+    assert!(ledger.acknowledged.iter().all(|(key, value)| rows.get(key) == Some(value)));
+    members.cluster.stop().await;
+}
+
+async fn check(role: Role, fills: Fills) {
+    let Some(folder) = folder() else { return };
+    let disk = SmallDisk::mount(folder.path().join("small.img"), &folder.path().join("data/n1"));
+    let mut members = Members::start(folder.path()).await;
+    let leader = if role == Role::Leader { SMALL } else { SMALL + 1 };
+    members.give_leadership(leader).await;
+    let spare = disk.mount.0.join("wal/spare-next");
+    until("the log's spare segment", async || spare.exists().then_some(())).await;
+    disk.fill();
+
+    let writers = Writers::start(&members);
+    writers.acknowledged(&[0, 1, 2], 10).await;
+    assert_eq!(members.cluster.leader().await, Some(leader), "nobody else took over");
+    let said = write_until_the_end(&mut members, fills).await;
+    let path = match fills {
+        Fills::Log => disk.mount.0.join("wal"),
+        Fills::Database => disk.mount.0.join("db"),
+    };
+    check_words(&said, &path);
+    writers.acknowledged(&[1, 2], 100).await;
+
+    if fills == Fills::Log {
+        members.cluster.members[SMALL].start().unwrap();
+        let (status, said) = members.end_of(SMALL).await;
+        assert_eq!(status, "exit status: 1", "{said}");
+        check_words(&said, &path);
+    }
+    disk.free();
+    members.cluster.members[SMALL].start().unwrap();
+    writers.acknowledged(&[0, 1, 2], 10).await;
+    let ledger = writers.stop().await;
+    members.agree_on(&ledger).await;
+    println!("{} writes acknowledged, {} of unknown fate", ledger.acknowledged.len(), ledger.unknown.len());
+    members.cluster.stop().await;
+}
+
+/// A folder for members and disks; none, and a line that says so, where disks cannot be mounted.
+fn folder() -> Option<tempfile::TempDir> {
+    if !nix::unistd::geteuid().is_root() {
+        cluster::skip("mounting a small disk needs root");
+        return None;
+    }
+    Some(tempfile::Builder::new().prefix("keelson-full-disk-").tempdir().unwrap())
+}
+
+/// Writes much through another member until the one on the small disk has ended; returns what it said.
+async fn write_until_the_end(members: &mut Members, fills: Fills) -> String {
+    let client = members.client(SMALL + 1);
+    let value = "x".repeat(LARGE);
+    let filling = async {
+        loop {
+            let written = match fills {
+                // A compare that fails leaves its value in the log and nothing in the database.
+                Fills::Log => client.cas("absent", 1, &value).await,
+                Fills::Database => client.write("large", &value).await,
+            };
+            if written.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let (status, said) = tokio::select! {
+        ended = members.end_of(SMALL) => ended,
+        () = filling => unreachable!("it never ends by itself"),
+    };
+    assert_eq!(status, "exit status: 1", "{said}");
+    said
+}
+
+/// The line names the path and the free bytes, which do not suffice for a segment.
+fn check_words(said: &str, path: &Path) {
+    let (_, rest) = said.split_once(&format!("disk full in {}", path.display())).expect(said);
+    let (_, rest) = rest.split_once(": ").expect(said);
+    let (free, _) = rest.split_once(" bytes free").expect(said);
+    assert!(free.parse::<u64>().unwrap() < 64 << 20, "{said}");
+}
+
+/// A small file system in a file. Its loop device goes with the mount.
+struct SmallDisk {
+    mount: Mount,
+    ballast: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(image: PathBuf, at: &Path) -> Self {
+        File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+        let image = image.to_str().unwrap();
+        run_command("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", image], "").unwrap();
+        let mount = Mount::new(&["-o", "loop", image], at);
+        Self { ballast: mount.0.join("ballast"), mount }
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let most = FreeSpace::of(&self.mount.0).free_bytes.saturating_sub(4 << 20).to_string();
+        run_command("fallocate", &["-l", &most, self.ballast.to_str().unwrap()], "").unwrap();
+        fill(&self.ballast);
+    }
+
+    fn free(&self) {
+        fs::remove_file(&self.ballast).unwrap();
+    }
+}
+
+/// Appends to a file until its disk is full.
+fn fill(ballast: &Path) {
+    let mut ballast = File::options().create(true).append(true).open(ballast).unwrap();
+    for chunk in [vec![0; 1 << 16], vec![0; 1 << 12]] {
+        let full = loop {
+            if let Err(error) = ballast.write_all(&chunk) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    }
+}
+
+/// A mount point, unmounted when it is dropped, after a panic too.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(what: &[&str], at: &Path) -> Self {
+        fs::create_dir_all(at).unwrap();
+        run_command("mount", &[what, &[at.to_str().unwrap()]].concat(), "").unwrap();
+        let mount = Self(at.to_owned());
+        assert_ne!(device(at), device(at.parent().unwrap()), "only a disk of our own is ever filled");
+        mount
+    }
+
+    /// Memory that holds the segments of the small disk, and little more.
+    fn tmpfs(at: &Path) -> Self {
+        Self::new(&["-t", "tmpfs", "-o", "size=192m", "tmpfs"], at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let at = self.0.to_str().unwrap();
+        let deadline = Instant::now() + UNMOUNT_TIMEOUT;
+        // After a panic the members were only told to die; they hold the mount for another moment.
+        while let Err(error) = run_command("umount", &[at], "") {
+            if Instant::now() > deadline {
+                eprintln!("{at} is let go when its last user is: {error:#}");
+                let _tried = run_command("umount", &["-l", at], "");
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+}
+
+fn device(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().dev()
+}
