@@ -71,11 +71,13 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
     let args = preflight::adapt(args.clone());
     let layout = Layout::new(&std::path::absolute(&args.data_dir)?);
     refuse_busy_port(&args, &layout)?;
+    let runtime = crate::runtime()?;
+    runtime.block_on(preflight::refuse_taken_ranges(&args, &layout))?;
     let marker = layout.claim(args.servers)?;
     let _lock = layout.lock("up")?;
     // The terminal keeps the few lines that a person must see.
     telemetry::start_in(&layout.log_file("up"))?;
-    crate::runtime()?.block_on(async {
+    runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let stop = tokio::spawn(cancel_on_signal(shutdown.clone()));
         let result = if is_one_process(&args) {

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
+use anyhow::{Context, Result};
+use nodeagent::network::{ClusterId, Netns, Ranges, RangesConfig};
+
 use super::UpArgs;
+use super::layout::Layout;
+use crate::outcome::Usage;
 
 /// Programs that an agent starts.
 const PROGRAMS: &[&str] = &["containerd", "runc", "nft"];
@@ -21,6 +26,33 @@ pub fn adapt(mut args: UpArgs) -> UpArgs {
         args.agents = 0;
     }
     args
+}
+
+/// Refuses ranges that another cluster of this machine serves: its routes would win over ours, or ours over its.
+///
+/// # Errors
+/// [`Usage`] with the other cluster's table and what to do.
+pub async fn refuse_taken_ranges(args: &UpArgs, layout: &Layout) -> Result<()> {
+    if args.agents == 0 {
+        return Ok(());
+    }
+    let (pods, services) = (&args.cluster.pod_cidr, &args.cluster.service_cidr);
+    let config = RangesConfig {
+        cluster: ClusterId::of(layout.root()),
+        netns: Netns::Own,
+        pod_range: pods.parse().map_err(|_invalid| Usage(format!("--pod-cidr {pods}: no IPv4 network")))?,
+        service_range: services
+            .parse()
+            .map_err(|_invalid| Usage(format!("--service-cidr {services}: no IPv4 network")))?,
+        source: None,
+    };
+    let taken = Ranges::taken_by(&config).await.context("cannot look at this machine's routes")?;
+    let Some(table) = taken else { return Ok(()) };
+    Err(Usage(format!(
+        "another cluster of this machine (nft table {table}) serves addresses of {pods} or {services}; stop it, \
+         or give --pod-cidr and --service-cidr of your own"
+    ))
+    .into())
 }
 
 /// Says in a few words what is missing, if anything.

@@ -64,7 +64,9 @@ impl Cluster {
         command.arg("up").arg("--data-dir").arg(&self.data_dir).args(["--api-port", "0"]).args(&self.args);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
-        self.wait("keelson up says Ready", READY_TIMEOUT, |cluster| cluster.up_log().contains("Ready"));
+        self.wait("keelson up says Ready", READY_TIMEOUT, |cluster| {
+            cluster.up_log().contains("keelson: Ready")
+        });
     }
 
     /// What `keelson up` printed so far.

@@ -64,6 +64,12 @@ impl Ipv4Net {
         self.prefix_len <= other.prefix_len && self.contains(other.network())
     }
 
+    /// Returns whether any address lies in both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
     /// Returns the addresses between the first and the last, without these two.
     pub fn hosts(self) -> impl Iterator<Item = Ipv4Addr> {
         let last = u32::from(self.last());

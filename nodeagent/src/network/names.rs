@@ -39,6 +39,12 @@ impl ClusterId {
         format!("keelson-{self}")
     }
 
+    /// Says whether a table is the one with the service rules of some cluster.
+    pub(super) fn is_services_table(name: &str) -> bool {
+        name.strip_prefix("keelson-")
+            .is_some_and(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
     /// Returns the name of the table that lets node namespaces reach the outside.
     pub(super) fn hub_table(self) -> String {
         format!("keelson-{self}-hub")

@@ -60,6 +60,14 @@ pub(super) fn catch_all(pod_range: Ipv4Net, service_range: Ipv4Net, source: Opti
     ]
 }
 
+/// Returns what the routes in `ip`'s answer lead to; a single address stands there without its prefix length.
+pub(super) fn routed(answer: &[serde_json::Value]) -> impl Iterator<Item = Ipv4Net> {
+    let destinations = answer.iter().filter_map(|route| route.get("dst")?.as_str());
+    destinations.filter_map(|destination| {
+        destination.parse().ok().or_else(|| Some(Ipv4Net::new(destination.parse().ok()?, 32)))
+    })
+}
+
 /// Lines that take our routes into these ranges away, routes to other nodes' pods included.
 pub(super) fn remove_ranges(pod_range: Ipv4Net, service_range: Ipv4Net) -> Vec<String> {
     vec![

@@ -29,6 +29,30 @@ impl Ranges {
         Self { config }
     }
 
+    /// Returns the rules' table of another cluster that serves addresses of these ranges in the namespace, if there is one.
+    ///
+    /// Routes carry no cluster's name. Where our own table stands they are ours, left by a process that was killed.
+    ///
+    /// # Errors
+    /// When `ip` or `nft` fail.
+    pub async fn taken_by(config: &RangesConfig) -> Result<Option<String>, NetworkError> {
+        let RangesConfig { cluster, pod_range, service_range, .. } = *config;
+        config
+            .netns
+            .try_run(move || {
+                let tables = tool::nft_tables()?;
+                if tables.contains(&cluster.services_table()) {
+                    return Ok(None);
+                }
+                let protocol = plan::ROUTE_PROTOCOL.to_string();
+                let routes = ["-json", "-4", "route", "show", "table", "all", "proto", &protocol];
+                let is_taken = plan::routed(&tool::ip_json(&routes)?)
+                    .any(|routed| pod_range.overlaps(routed) || service_range.overlaps(routed));
+                Ok(tables.into_iter().find(|table| is_taken && ClusterId::is_services_table(table)))
+            })
+            .await
+    }
+
     /// Installs the routes and turns on forwarding. Repeats are fine.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::network::dataplane::{self, DataplaneCaches, DataplaneConfig};
 use crate::network::hosts::{self, HostsConfig};
 use crate::network::testing::{Machine, POD_PORT, ask, ask_udp, eventually};
-use crate::network::{Netns, RoutesConfig, ranges, run_routes, tool};
+use crate::network::{
+    ClusterId, Netns, Ranges, RangesConfig, RoutesConfig, ranges, run_nft, run_routes, tool,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_reach_each_other_and_the_node() {
@@ -224,4 +226,36 @@ async fn a_service_spans_node_namespaces_and_the_machine() {
     dataplane::remove(&root).await.unwrap();
     hosts::remove(&config).await.unwrap();
     assert_eq!(machine.netns.try_run(state).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_of_another_cluster_are_seen_and_own_left_overs_are_not_in_the_way() {
+    let Some(machine) = Machine::new("ranges_of_another_cluster_are_seen").await else { return };
+    let own = ClusterId::from_bytes([1, 2, 3, 4]);
+    let config = |cluster, pods: &str, services: &str| RangesConfig {
+        cluster,
+        netns: machine.netns.clone(),
+        pod_range: pods.parse().unwrap(),
+        service_range: services.parse().unwrap(),
+        source: None,
+    };
+    let same = config(own, "10.244.0.0/16", "10.96.0.0/16");
+    assert_eq!(Ranges::taken_by(&same).await.unwrap(), None);
+
+    let other = machine.ranges(&machine.netns).await;
+    let table = machine.cluster.services_table();
+    let add_table =
+        |table: String| machine.netns.try_run(move || run_nft(&format!("add table ip {table}\n")));
+    add_table(table.clone()).await.unwrap();
+    for taken in
+        [same.clone(), config(own, "10.0.0.0/8", "11.0.0.0/16"), config(own, "11.0.0.0/16", "10.96.7.0/24")]
+    {
+        assert_eq!(Ranges::taken_by(&taken).await.unwrap(), Some(table.clone()), "{taken:?}");
+    }
+    let apart = config(own, "10.245.0.0/16", "10.97.0.0/16");
+    assert_eq!(Ranges::taken_by(&apart).await.unwrap(), None);
+    // A table of our own says that the routes are ours.
+    add_table(own.services_table()).await.unwrap();
+    assert_eq!(Ranges::taken_by(&same).await.unwrap(), None);
+    other.remove().await.unwrap();
 }

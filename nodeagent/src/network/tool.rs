@@ -37,6 +37,12 @@ pub(crate) fn run_nft(script: &str) -> Result<(), NetworkError> {
     run("nft", &["-f", "-"], script).map(drop)
 }
 
+/// Returns the names of the packet filter's IPv4 tables.
+pub(super) fn nft_tables() -> Result<Vec<String>, NetworkError> {
+    let listing = run("nft", &["list", "tables", "ip"], "")?;
+    Ok(listing.lines().filter_map(|line| line.strip_prefix("table ip ")).map(str::to_owned).collect())
+}
+
 /// Says what keeps this machine from carrying a pod network, each in a few words; nothing when it can.
 #[must_use]
 pub fn missing() -> Vec<String> {
