@@ -32,7 +32,7 @@ impl NetworkProvider for NoNetwork {
 fn containers_can_run() -> bool {
     if !nix::unistd::geteuid().is_root() {
         // Past the capture of output: the test runner counts these lines.
-        writeln!(std::io::stderr(), "skipped: it needs root to start containerd").unwrap();
+        std::io::stderr().write_all(b"skipped: it needs root to start containerd\n").unwrap();
         return false;
     }
     true

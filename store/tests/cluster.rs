@@ -320,7 +320,9 @@ fn start_store(
 async fn etcdctl_works_against_every_member() {
     if Command::new("etcdctl").arg("version").output().is_err() {
         // Past the capture of output: the test runner counts these lines.
-        writeln!(std::io::stderr(), "skipped: no etcdctl on PATH (`cargo xtask setup` installs it)").unwrap();
+        std::io::stderr()
+            .write_all(b"skipped: no etcdctl on PATH (`cargo xtask setup` installs it)\n")
+            .unwrap();
         return;
     }
     let temporary = tempfile::tempdir().unwrap();
