@@ -28,6 +28,8 @@ pub struct Members {
     pub cluster: Cluster,
     places: Vec<Place>,
     folder: PathBuf,
+    /// How many last words of each member a test has seen.
+    heard: Vec<usize>,
 }
 
 impl Members {
@@ -36,7 +38,8 @@ impl Members {
         let places = places();
         let program = Program::new(Path::new(env!("CARGO_BIN_EXE_keelson")));
         let cluster = Cluster::start(&program, &places, "keelson-test", folder).await.unwrap();
-        Self { cluster, places, folder: folder.to_owned() }
+        let heard = vec![0; places.len()];
+        Self { cluster, places, folder: folder.to_owned(), heard }
     }
 
     pub fn data(&self, member: usize) -> PathBuf {
@@ -54,13 +57,13 @@ impl Members {
 
     /// Waits until a member has ended by itself; returns its exit status and the one line that it said at the end.
     pub async fn end_of(&mut self, member: usize) -> (String, String) {
-        let said_before = last_words(&self.log(member)).len();
         let name = self.places[member].name.clone();
         let status =
             until(&format!("the end of {name}"), async || self.cluster.members[member].ended()).await;
         let log = self.log(member);
         assert!(!log.contains("panicked"), "{log}");
-        let said = last_words(&log).split_off(said_before);
+        let said = last_words(&log).split_off(self.heard[member]);
+        self.heard[member] += said.len();
         assert_eq!(said.len(), 1, "one line says why {name} ended:\n{log}");
         (status, said.concat())
     }
