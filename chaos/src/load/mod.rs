@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::contestant::Contestant;
 use self::machine::Machine;
@@ -97,13 +98,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             runtime.block_on(async {
                 tokio::select! {
                     measured = measure(&args) => measured,
-                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                    stopped = stop_signal() => Err(stopped.err().unwrap_or_else(|| anyhow::anyhow!("interrupted"))),
                 }
             })?;
         }
         Command::EmptyService(args) => runtime.block_on(empty_service::run(&args))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for Ctrl-C or SIGTERM, so that whatever was started is ended in order.
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 fn check(args: &RunArgs) -> anyhow::Result<()> {

@@ -124,9 +124,15 @@ impl StorePart {
             ),
             String::new(),
         ];
-        if !self.contestants.iter().any(|side| side.role == Role::Peer) {
-            lines.extend(["No etcd was there to compare with.".to_owned(), String::new()]);
-        }
+        let peers = self.contestants.iter().filter(|side| side.role == Role::Peer).count();
+        let said = match peers {
+            0 => "No etcd was there to compare with.",
+            1 => "No newer etcd could be had from packages here.",
+            2.. => {
+                "The last etcd is the newest that could be had from packages here; releases from source are newer still."
+            }
+        };
+        lines.extend([said.to_owned(), String::new()]);
         lines.extend(self.rates());
         for figure in FIGURES {
             lines.extend(self.table(figure));

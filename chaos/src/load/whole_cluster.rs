@@ -19,6 +19,8 @@ use crate::run::say;
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Containers stop with their grace period; nothing takes longer than this.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// Pause between two looks whether it has ended.
+const STOP_POLL: Duration = Duration::from_millis(50);
 /// How long a cluster is left alone before its memory is looked at.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// What `keelson up` says once all nodes are Ready.
@@ -139,12 +141,18 @@ impl Up {
 
     /// Stops the cluster as Ctrl-C does.
     async fn stop(&mut self) -> anyhow::Result<()> {
-        // It may have ended by itself; waiting tells.
-        let _ended_already = kill(Pid::from_raw(i32::try_from(self.pid)?), Signal::SIGINT);
+        self.interrupt();
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await;
         ended.context("the cluster does not stop")??;
         while self.rest.join_next().await.is_some() {}
         Ok(())
+    }
+
+    fn interrupt(&self) {
+        if let Ok(pid) = i32::try_from(self.pid) {
+            // It may have ended by itself; waiting tells.
+            let _ended_already = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
     }
 
     fn memory(&self, servers: u32, binary: &Path) -> anyhow::Result<Idle> {
@@ -162,6 +170,19 @@ impl Up {
         }
         anyhow::ensure!(idle.keelson_bytes > 0, "no process is called {name}");
         Ok(idle)
+    }
+}
+
+impl Drop for Up {
+    /// A measurement that is cut short leaves no cluster behind.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.interrupt();
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::park_timeout(STOP_POLL);
+        }
     }
 }
 

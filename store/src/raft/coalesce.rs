@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_commit_travels_with_the_next_entries() {
-        let mut harness = harness();
+        let harness = harness();
         harness.input.send(request(vec![entry(1, OTHER)], 0)).unwrap();
         harness.input.send(request(Vec::new(), 1)).unwrap();
         harness.input.send(request(vec![entry(2, OTHER)], 1)).unwrap();

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_small_command_does_not_keep_the_buffer_that_it_came_in() {
         let message = Bytes::from(vec![7; 64 * 1024]);
-        let received = |length| {
+        let received = |length: usize| {
             let command = message.slice(100..100 + length);
             proposal(wire::Proposal { origin: 1, request_id: 2, command }).command
         };

@@ -104,6 +104,7 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::task::Poll;
+    use std::time::Duration;
 
     use futures::poll;
     use tokio::sync::Semaphore;
@@ -140,13 +141,29 @@ mod tests {
         }
 
         async fn wait_began(&self, number: u64) {
-            while self.began.load(Ordering::SeqCst) < number {
-                tokio::task::yield_now().await;
-            }
+            wait(|| self.began.load(Ordering::SeqCst) >= number).await;
         }
     }
 
-    #[tokio::test]
+    async fn wait(condition: impl Fn() -> bool) {
+        for _ in 0..YIELDS_MAX {
+            if condition() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("what the test waits for does not happen");
+    }
+
+    /// Far more than what is ready needs.
+    const YIELDS_MAX: u32 = 1000;
+
+    /// The clock stands still while anything can go on, so this only bounds a failure.
+    async fn answer(reader: impl Future<Output = Option<u64>>) -> Option<u64> {
+        tokio::time::timeout(Duration::from_secs(1), reader).await.expect("the reader is never answered")
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_comes_during_a_round_is_answered_by_the_next() {
         let harness = Harness::new();
         let mut first = Box::pin(harness.read());
@@ -155,19 +172,17 @@ mod tests {
         let (mut second, mut third) = (Box::pin(harness.read()), Box::pin(harness.read()));
         assert_eq!((poll!(&mut second), poll!(&mut third)), (Poll::Pending, Poll::Pending));
         harness.ends.add_permits(1);
-        assert_eq!(first.await, Some(1));
+        assert_eq!(answer(first).await, Some(1));
         harness.wait_began(2).await;
         assert_eq!((poll!(&mut second), poll!(&mut third)), (Poll::Pending, Poll::Pending));
         harness.ends.add_permits(2);
-        assert_eq!(tokio::join!(second, third), (Some(2), Some(2)));
-        assert_eq!(
-            harness.read().await,
-            Some(3),
-            "the task that ran the rounds has ended, so a new one is needed"
-        );
+        assert_eq!(tokio::join!(answer(second), answer(third)), (Some(2), Some(2)));
+        // Once the task that ran the rounds has ended, a new one is needed.
+        wait(|| harness.rounds.tasks.is_empty()).await;
+        assert_eq!(answer(harness.read()).await, Some(3));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_reader_that_leaves_or_is_not_polled_holds_up_nobody() {
         let harness = Harness::new();
         let mut left = Box::pin(harness.read());
@@ -178,18 +193,18 @@ mod tests {
         let reader = harness.clone();
         let late = tokio::spawn(async move { reader.read().await });
         harness.ends.add_permits(2);
-        assert_eq!(late.await.unwrap(), Some(2));
-        assert_eq!(idle.await, Some(1));
+        assert_eq!(answer(async { late.await.unwrap() }).await, Some(2));
+        assert_eq!(answer(idle).await, Some(1));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_member_that_stops_answers_nobody() {
         let harness = Harness::new();
         let mut reader = Box::pin(harness.read());
         assert_eq!(poll!(&mut reader), Poll::Pending);
         harness.wait_began(1).await;
         harness.stop.cancel();
-        assert_eq!(reader.await, None);
-        assert_eq!(harness.read().await, None);
+        assert_eq!(answer(reader).await, None);
+        assert_eq!(answer(harness.read()).await, None);
     }
 }
