@@ -1,5 +1,6 @@
 //! What each server shows at the end, and whether it is what the writers were told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -72,7 +73,7 @@ pub async fn replay(cluster: &Cluster, server: &str, from: u64, last: &str) -> V
 
 /// Expects every acknowledged write as it was acknowledged, no refused one, and none that nobody asked for.
 pub fn check_against(ledger: &Ledger, shown: &[ConfigMap]) {
-    let shown: std::collections::BTreeMap<String, Seen> =
+    let shown: BTreeMap<String, Seen> =
         shown.iter().map(Seen::of).map(|seen| (seen.name.clone(), seen)).collect();
     let lost: Vec<_> =
         ledger.acknowledged.iter().filter(|(name, seen)| shown.get(*name) != Some(seen)).collect();

@@ -137,7 +137,7 @@ impl Killer<'_> {
             // kubectl's own list and watch, beside the one that is resumed from where it was.
             let shown = is_first.then(|| self.kubectls.get_watch(self.cluster, server));
             if let Some(shown) = &shown {
-                self.wait_for_output(shown);
+                self.wait_until_watching(shown);
             }
             self.wait_until_healthy(server, &kills);
             // Leadership can move between question and kill; then nobody is killed and all is asked again.
@@ -205,17 +205,18 @@ impl Killer<'_> {
         self.cluster.wait("the kill ends kubectl get -w", PATIENCE, |_| ended.has_ended());
         ended.assert_unexpired();
         let again = self.kubectls.get_watch(self.cluster, server);
-        self.wait_for_output(&again);
-        let (writers, shown) = (self.writers, Instant::now());
-        self.cluster.wait("kubectl get -w shows an object that is written now", PATIENCE, |_| {
-            let new = writers.ledger().written_after(shown);
-            new.is_some_and(|new| again.shows(&new))
-        });
+        self.wait_until_watching(&again);
         again.assert_unexpired();
     }
 
-    fn wait_for_output(&mut self, watch: &GetWatch) {
+    /// The list alone shows what was written before; what is written now comes through the watch.
+    fn wait_until_watching(&mut self, watch: &GetWatch) {
         self.cluster.wait("kubectl get -w shows the objects", PATIENCE, |_| watch.shows("ADDED"));
+        let (writers, listed) = (self.writers, Instant::now());
+        self.cluster.wait("kubectl get -w shows an object that is written now", PATIENCE, |_| {
+            let new = writers.ledger().written_after(listed);
+            new.is_some_and(|new| watch.shows(&new))
+        });
     }
 
     fn wait_for<T: Copy>(&mut self, what: &str, question: impl Fn(&Census<'_>) -> Option<T>) -> T {

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -196,7 +196,8 @@ impl Watches {
 impl Drop for Watches {
     fn drop(&mut self) {
         for log in self.logs.values() {
-            let mut log = log.lock().unwrap();
+            // A check that failed while it held the log must not keep the kubectls from ending.
+            let mut log = lock(log);
             log.stop = true;
             log.running.into_iter().for_each(|running| kill_group(running.process_id));
         }
@@ -204,6 +205,10 @@ impl Drop for Watches {
             let _panicked = thread.join();
         }
     }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs one kubectl after the other until told to stop.
@@ -219,14 +224,14 @@ fn follow(place: &Place, programs: &[PathBuf], mut from: u64, log: &Mutex<Log>) 
             // A kill may cut the last line short; what it said comes again from the server that is started anew.
             if line.ends_with(b"\n") {
                 let session = || Session { program: program.clone(), from: started_from, event_count: 0 };
-                from = note(&mut log.lock().unwrap(), &line, session).unwrap_or(from);
+                from = note(&mut lock(log), &line, session).unwrap_or(from);
             }
             line.clear();
         }
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         child.wait().unwrap();
-        let mut log = log.lock().unwrap();
+        let mut log = lock(log);
         let had_events = log.running.take().is_some_and(|running| running.has_events);
         log.expired.extend(said.lines().filter(|line| is_expired(line)).map(str::to_owned));
         drop(log);
@@ -239,7 +244,7 @@ fn follow(place: &Place, programs: &[PathBuf], mut from: u64, log: &Mutex<Log>) 
 }
 
 fn spawn(place: &Place, program: &Path, from: u64, log: &Mutex<Log>) -> Option<Child> {
-    let mut log = log.lock().unwrap();
+    let mut log = lock(log);
     if log.stop {
         return None;
     }

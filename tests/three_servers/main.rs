@@ -14,6 +14,7 @@ mod reflectors;
 mod writers;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cluster::Cluster;
 use doors::SERVERS;
@@ -24,6 +25,11 @@ use reflectors::Reflectors;
 use tokio::runtime::Runtime;
 use writers::{Seen, Writers};
 
+/// The promise: how long nobody can write after the leader's death.
+const OUTAGE_MAX: Duration = Duration::from_secs(2);
+/// When both survivors campaign within the same few milliseconds, nobody wins and the election begins anew. A single outage may
+/// therefore take twice as long; the usual one may not.
+const SPLIT_VOTE_OUTAGE_MAX: Duration = Duration::from_secs(4);
 /// Acknowledged writes that make the run count.
 const WRITES_MIN: usize = 3000;
 
@@ -61,6 +67,7 @@ fn acknowledged_objects_survive_the_kill_of_every_server_as_leader_and_as_follow
     check_kubectls(&watches, &kubectls, &kills, &objects);
     drop(watches);
     cluster.stop();
+    check_outages(&kills);
 }
 
 /// Prints what happened, and holds it against what is promised of it.
@@ -85,6 +92,17 @@ fn report(kills: &[Kill], writers: &Writers) {
         let died = |role| kills.iter().any(|kill| kill.server == server && kill.role == role);
         assert!(died(Role::Leader) && died(Role::Follower), "{server} has died in both roles");
     }
+}
+
+/// Expects that writes came back in time.
+fn check_outages(kills: &[Kill]) {
+    let of_leaders = kills.iter().filter(|kill| kill.role == Role::Leader);
+    let mut outages: Vec<Duration> = of_leaders.map(|kill| kill.first_success).collect();
+    outages.sort();
+    let usual = outages[outages.len() / 2];
+    assert!(usual < OUTAGE_MAX, "writes were usually away for {usual:?}: {outages:?}");
+    let longest = kills.iter().map(|kill| kill.first_success).max().unwrap();
+    assert!(longest < SPLIT_VOTE_OUTAGE_MAX, "writes were away for {longest:?}");
 }
 
 /// Expects that every server lists the same, that it is what was acknowledged, and that its history from the first revision is
