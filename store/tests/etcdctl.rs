@@ -1,5 +1,5 @@
 //! Debian's `etcdctl` against the etcd edge over a store in memory: what a person types, what they see.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests; a failure is a failed test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -124,7 +124,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn input_that_ends_while_a_request_waits_is_not_asked_again() {
-        let input = stream::unfold(Some(request(Vec::new(), 1)), |request| async { request.map(|it| (it, None)) });
+        let input =
+            stream::unfold(Some(request(Vec::new(), 1)), |request| async { request.map(|it| (it, None)) });
         let sent: Vec<_> = coalesce(Box::pin(input), TARGET).collect().await;
         assert_eq!(sent.len(), 1);
     }

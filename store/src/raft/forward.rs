@@ -9,7 +9,7 @@
 //!   └──call has ended─► may have been proposed: waits a little for its entry, then is of unknown outcome
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -39,8 +39,16 @@ const PROPOSING_MAX: usize = 4096;
 /// Clients of this member whose proposals travel through another one.
 pub(crate) struct Waiters {
     member_id: u64,
-    waiting: Mutex<BTreeMap<u64, Waiter>>,
+    waiting: Mutex<Waiting>,
     next: Box<dyn Observer>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By request id.
+    clients: BTreeMap<u64, Waiter>,
+    /// Calls that have not ended. Nobody waits for another: its end was told to everyone that there was.
+    open: BTreeSet<u64>,
 }
 
 struct Waiter {
@@ -65,7 +73,7 @@ struct Forget {
 
 impl Drop for Forget {
     fn drop(&mut self) {
-        self.waiters.lock().remove(&self.request_id);
+        self.waiters.lock().clients.remove(&self.request_id);
     }
 }
 
@@ -74,24 +82,37 @@ impl Waiters {
         Self { member_id, waiting: Mutex::default(), next }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiter>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+        self.lock().clients.len()
     }
 
-    fn register(self: &Arc<Self>, call: u64, request_id: u64) -> Receipt {
+    fn opened(&self, call: u64) {
+        self.lock().open.insert(call);
+    }
+
+    fn is_open(&self, call: u64) -> bool {
+        self.lock().open.contains(&call)
+    }
+
+    /// Lets a client wait for what it is about to send through a call; `None` when that has ended.
+    fn register(self: &Arc<Self>, call: u64, request_id: u64) -> Option<Receipt> {
         let (applied_sender, applied) = oneshot::channel();
         let (refused_sender, refused) = oneshot::channel();
         let waiter = Waiter { call, applied: applied_sender, refused: Some(refused_sender) };
-        self.lock().insert(request_id, waiter);
-        Receipt { applied, refused, _forget: Forget { waiters: Arc::clone(self), request_id } }
+        let mut waiting = self.lock();
+        if !waiting.open.contains(&call) {
+            return None;
+        }
+        waiting.clients.insert(request_id, waiter);
+        Some(Receipt { applied, refused, _forget: Forget { waiters: Arc::clone(self), request_id } })
     }
 
     fn refuse(&self, request_id: u64, reason: Reason) {
-        let waiter = self.lock().get_mut(&request_id).and_then(|waiter| waiter.refused.take());
+        let waiter = self.lock().clients.get_mut(&request_id).and_then(|waiter| waiter.refused.take());
         if let Some(refused) = waiter {
             // The client may have given up.
             let _ = refused.send(reason);
@@ -101,7 +122,8 @@ impl Waiters {
     /// Tells everyone whose proposal went through a call that it has ended.
     fn ended(&self, call: u64, reason: Reason) {
         let mut waiting = self.lock();
-        let of_call = waiting.values_mut().filter(|waiter| waiter.call == call);
+        waiting.open.remove(&call);
+        let of_call = waiting.clients.values_mut().filter(|waiter| waiter.call == call);
         for refused in of_call.filter_map(|waiter| waiter.refused.take()) {
             let _ = refused.send(reason);
         }
@@ -111,7 +133,7 @@ impl Waiters {
 impl Observer for Waiters {
     fn applied(&self, entry: AppliedEntry) {
         let is_own = entry.origin == self.member_id;
-        let waiter = if is_own { self.lock().remove(&entry.request_id) } else { None };
+        let waiter = if is_own { self.lock().clients.remove(&entry.request_id) } else { None };
         let waiting = waiter.map(|waiter| (waiter.applied, entry.applied.answer.clone()));
         // Watchers first: who is answered finds its own write in a watch that is up to date.
         self.next.applied(entry);
@@ -162,7 +184,7 @@ impl Forwarding {
         let call = self.call(leader, peer)?;
         let request_id = request.proposal.as_ref().map_or(0, |proposal| proposal.request_id);
         // Registered first: whoever ends the call finds everything that went into it.
-        let receipt = self.waiters.register(call.number, request_id);
+        let receipt = self.waiters.register(call.number, request_id)?;
         call.requests.send(request).await.ok()?;
         Some(receipt)
     }
@@ -170,7 +192,10 @@ impl Forwarding {
     /// Returns the open call to the leader, or opens one.
     fn call(&self, leader: u64, peer: impl FnOnce() -> Option<Peer>) -> Option<Call> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = calls.current.as_ref().filter(|call| call.leader == leader && !call.requests.is_closed());
+        let is_usable = |call: &&Call| {
+            call.leader == leader && self.waiters.is_open(call.number) && !call.requests.is_closed()
+        };
+        let open = calls.current.as_ref().filter(is_usable);
         if let Some(call) = open {
             return Some(call.clone());
         }
@@ -178,6 +203,7 @@ impl Forwarding {
         calls.opened += 1;
         let number = calls.opened;
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
+        self.waiters.opened(number);
         let (waiters, stop) = (Arc::clone(&self.waiters), self.stop.clone());
         self.tasks.spawn(async move {
             let carried = stop.run_until_cancelled(carry(peer, receiver, &waiters)).await;
@@ -256,4 +282,31 @@ async fn propose(node: Arc<Node>, request: wire::ProposeRequest) -> Option<wire:
         Forwarded::Unknown => Reason::Unknown,
     };
     Some(wire::ProposeRefused { request_id, reason: reason.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn applied(&self, _entry: AppliedEntry) {}
+        fn replaced(&self, _store: &Store) {}
+    }
+
+    #[test]
+    fn end_of_a_call_reaches_everyone_who_waits_for_it_and_nobody_waits_later() {
+        let waiters = Arc::new(Waiters::new(1, Box::new(Nobody)));
+        waiters.opened(7);
+        waiters.opened(8);
+        let mut first = waiters.register(7, 1).unwrap();
+        let mut of_another = waiters.register(8, 2).unwrap();
+        waiters.ended(7, Reason::Unknown);
+        assert_eq!(first.refused.try_recv(), Ok(Reason::Unknown));
+        assert!(of_another.refused.try_recv().is_err());
+        assert!(waiters.register(7, 3).is_none(), "what ends later than its call would never be told");
+        drop((first, of_another));
+        assert_eq!(waiters.count(), 0);
+    }
 }
