@@ -57,7 +57,11 @@ async fn hollow_node_registers_runs_and_deletes_pods() {
     };
     eventually("node is ready", || api.objects::<Node>().into_iter().find(ready)).await;
 
-    api.insert(&pod("web", json!({ "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }] })));
+    // Nothing listens on a hollow node, and nothing fails for that.
+    let asked = json!({ "httpGet": { "port": 80 }, "periodSeconds": 1 });
+    let greeted = json!({ "postStart": { "httpGet": { "port": 80 } } });
+    let web = json!({ "name": "c", "image": "i", "readinessProbe": asked, "lifecycle": greeted });
+    api.insert(&pod("web", json!({ "nodeName": "n1", "containers": [web] })));
     api.insert(&pod("other", json!({ "nodeName": "n2", "containers": [{ "name": "c", "image": "i" }] })));
     let command = json!(["sh", "-c", "exit 0"]);
     let job = json!({ "nodeName": "n1", "restartPolicy": "Never", "containers": [

@@ -303,7 +303,8 @@ async fn runtime(
     match &config.runtime {
         RuntimeChoice::Hollow { first_address, start } => {
             let times = FakeTimes { sandbox: Duration::ZERO, container: *start };
-            Ok((Arc::new(FakeRuntime::new(FakeImages::All, times, *first_address)), None))
+            let runtime = FakeRuntime::new(FakeImages::All, times, *first_address).without_network();
+            Ok((Arc::new(runtime), None))
         }
         RuntimeChoice::Containerd => {
             anyhow::ensure!(nix::unistd::geteuid().is_root(), "containers need root");

@@ -85,6 +85,7 @@ pub struct Target {
 pub async fn run_handler(handler: &Handler, target: &Target, limit: Duration) -> Result<(), String> {
     let asked = async {
         match handler {
+            Handler::Http(_) | Handler::Tcp(_) if !target.runtime.has_network() => Ok(()),
             Handler::Http(get) => http(get, target).await,
             Handler::Tcp(socket) => {
                 let address = address(&socket.port, socket.host.as_deref(), target)?;

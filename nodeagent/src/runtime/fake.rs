@@ -65,6 +65,7 @@ pub struct FakeRuntime {
     images: FakeImages,
     times: FakeTimes,
     first_address: u32,
+    has_network: bool,
 }
 
 impl FakeRuntime {
@@ -77,7 +78,14 @@ impl FakeRuntime {
             images,
             times,
             first_address: first_address.to_bits(),
+            has_network: true,
         }
+    }
+
+    /// Says of its containers that nothing can connect to them. Tests that listen themselves leave this out.
+    #[must_use]
+    pub fn without_network(self) -> Self {
+        Self { has_network: false, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -172,6 +180,10 @@ fn failed(call: &'static str, message: String) -> RuntimeError {
 
 #[async_trait]
 impl Runtime for FakeRuntime {
+    fn has_network(&self) -> bool {
+        self.has_network
+    }
+
     async fn version(&self) -> Result<RuntimeVersion, RuntimeError> {
         Ok(RuntimeVersion { name: "fake".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
     }

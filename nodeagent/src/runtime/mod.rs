@@ -74,6 +74,11 @@ impl RuntimeError {
 /// All calls may be repeated: stopping, removing what is gone is `Ok`. Every implementation bounds its own calls in time.
 #[async_trait]
 pub trait Runtime: Send + Sync + std::fmt::Debug {
+    /// Whether its containers can be connected to. Where they cannot, probes and hooks that would connect count as answered.
+    fn has_network(&self) -> bool {
+        true
+    }
+
     /// Returns name and version of the runtime.
     async fn version(&self) -> Result<RuntimeVersion, RuntimeError>;
 
