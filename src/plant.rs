@@ -19,5 +19,6 @@ pub(crate) use wiring::{runtime, stop_signal};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    wiring::abort_with_raft();
     outcome::exit_code(args::run())
 }

@@ -20,6 +20,17 @@ pub fn runtime() -> Result<Runtime> {
         .context("cannot start threads")
 }
 
+/// Ends the process when a thread panics that raft runs on: what is left of the member would vote and never answer.
+pub fn abort_with_raft() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if std::thread::current().name() == Some(store::RAFT_THREAD) {
+            std::process::abort();
+        }
+    }));
+}
+
 /// Waits for Ctrl-C or SIGTERM.
 pub async fn stop_signal() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;

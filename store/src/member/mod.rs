@@ -17,4 +17,4 @@ mod serve;
 mod start;
 
 pub(crate) use leases::Leases;
-pub use start::{Member, MemberConfig, MemberError};
+pub use start::{Member, MemberConfig, MemberError, RAFT_THREAD};

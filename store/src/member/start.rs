@@ -31,6 +31,10 @@ const COLLECT_PAUSE: Duration = Duration::from_millis(2);
 /// (`Env::aside`), so heartbeats go on meanwhile.
 const RAFT_THREADS: usize = 1;
 
+/// Name of the threads that raft and what it applies run on. A panic there must end the process: what is left of the member would
+/// vote and never answer.
+pub const RAFT_THREAD: &str = "raft";
+
 /// How long a stopping member waits for work that blocks a thread, such as a snapshot on its way to another member.
 const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -133,7 +137,7 @@ impl Member {
         // Raft has threads of its own, so that no load of the API delays a heartbeat or a vote.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(RAFT_THREADS)
-            .thread_name("raft")
+            .thread_name(RAFT_THREAD)
             .enable_all()
             .build()
             .map_err(MemberError::Runtime)?;

@@ -21,6 +21,7 @@ use super::node::Node;
 use super::snapshot::SnapshotData;
 use super::state_machine::SnapshotOf;
 use super::types::{AppendRequest, Raft, TypeConfig};
+use crate::engine::EngineError;
 use crate::mvcc;
 
 /// Answers peers on behalf of one member.
@@ -223,9 +224,7 @@ impl PeerService {
         if meta.last_log_id.is_some_and(|last| last.committed_leader_id().term > vote.leader_id.term) {
             return Err(Status::failed_precondition("the snapshot is newer than its sender's term"));
         }
-        let failed = |error: crate::engine::EngineError| {
-            Status::internal(format!("cannot store the snapshot: {}", crate::env::error_chain(&error)))
-        };
+        let failed = |error| self.cannot_store(&error);
         let staged = self.node.env().engines.stage().map_err(failed)?;
         let mut hasher = crc32fast::Hasher::new();
         let mut count = 0_u64;
@@ -245,5 +244,18 @@ impl PeerService {
         let engine = Arc::clone(&staged);
         self.node.env().blocking(move || engine.flush()).await.map_err(failed)?;
         Ok((vote, SnapshotOf { meta, snapshot: SnapshotData::Staged(staged) }))
+    }
+
+    /// A disk that takes no snapshot takes nothing else either: the member ends, as for its log. What was sent wrongly is the
+    /// sender's fault.
+    fn cannot_store(&self, error: &EngineError) -> Status {
+        let line = format!("cannot store a snapshot: {}", crate::env::error_chain(error));
+        match error {
+            EngineError::DiskFull { .. } | EngineError::Rocks { .. } | EngineError::Io { .. } => {
+                self.node.env().fatal(&line);
+            }
+            EngineError::Corrupt { .. } | EngineError::Format { .. } | EngineError::NoCheckpoint => {}
+        }
+        Status::internal(line)
     }
 }
