@@ -17,8 +17,11 @@ use chaos::cluster::run_command;
 use members::{Members, Writers, until};
 use store::wal::FreeSpace;
 
-/// Two log segments, a table of the database, and as much again for what comes after the ballast has gone.
-const DISK_BYTES: u64 = 320 << 20;
+/// Room for everything that the others took in until the member ended, once the ballast has gone: they take a hundred megabytes a
+/// second and more. The image has holes where nothing was written, so size costs nothing.
+const DISK_BYTES: u64 = 2 << 30;
+/// Two log segments and the file system's own: no more than the memory below a disk that only promises its room.
+const PROMISED_BYTES: u64 = 320 << 20;
 /// Largest value that fits a request.
 const LARGE: usize = 1 << 20;
 /// Far more than it takes to let go of a file system whose users are gone.
@@ -66,14 +69,14 @@ async fn a_member_whose_sync_fails_ends_and_the_others_go_on() {
     let Some(folder) = folder() else { return };
     let backing = Mount::tmpfs(&folder.path().join("backing"));
     let image = backing.0.join("small.img");
-    let disk = SmallDisk::mount(image.clone(), &folder.path().join("data/n1"));
+    let disk = SmallDisk::mount(image.clone(), PROMISED_BYTES, &folder.path().join("data/n1"));
     let mut members = Members::start(folder.path()).await;
     let spare = disk.mount.0.join("wal/spare-next");
     until("the log's spare segment", async || spare.exists().then_some(())).await;
     let writers = Writers::start(&members);
     writers.acknowledged(&[0, 1, 2], 10).await;
     // The file system still counts its blocks as its own; what lies below has no room for them any more.
-    let (image, length) = (image.to_str().unwrap(), DISK_BYTES.to_string());
+    let (image, length) = (image.to_str().unwrap(), PROMISED_BYTES.to_string());
     run_command("fallocate", &["--punch-hole", "--offset", "0", "--length", &length, image], "").unwrap();
     fill(&backing.0.join("ballast"));
     let (status, said) = members.end_of(SMALL).await;
@@ -90,7 +93,7 @@ async fn a_member_whose_sync_fails_ends_and_the_others_go_on() {
 
 async fn check(role: Role, fills: Fills) {
     let Some(folder) = folder() else { return };
-    let disk = SmallDisk::mount(folder.path().join("small.img"), &folder.path().join("data/n1"));
+    let disk = SmallDisk::mount(folder.path().join("small.img"), DISK_BYTES, &folder.path().join("data/n1"));
     let mut members = Members::start(folder.path()).await;
     let leader = if role == Role::Leader { SMALL } else { SMALL + 1 };
     members.give_leadership(leader).await;
@@ -172,8 +175,8 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    fn mount(image: PathBuf, at: &Path) -> Self {
-        File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+    fn mount(image: PathBuf, bytes: u64, at: &Path) -> Self {
+        File::create(&image).unwrap().set_len(bytes).unwrap();
         let image = image.to_str().unwrap();
         run_command("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", image], "").unwrap();
         let mount = Mount::new(&["-o", "loop", image], at);

@@ -45,7 +45,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "unit", budget: Duration::from_secs(600), is_quick: true, run: unit },
     Stage { name: "crate", budget: Duration::from_secs(900), is_quick: false, run: crate_tests },
     Stage { name: "plants", budget: Duration::from_secs(420), is_quick: false, run: plants },
-    Stage { name: "end-to-end", budget: Duration::from_secs(600), is_quick: false, run: end_to_end },
+    Stage { name: "end-to-end", budget: Duration::from_secs(900), is_quick: false, run: end_to_end },
 ];
 
 pub fn run(args: &Args) -> Result<()> {
