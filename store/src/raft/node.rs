@@ -575,8 +575,7 @@ async fn supervise(node: Arc<Node>, stop: CancellationToken) {
     }
 }
 
-/// Log and database must belong together (safety rule 4).
-/// Log and database must be of one piece. The log is made first, so a database without one has lost it.
+/// Log and database must be of one piece (safety rule 4). The log is made first, so a database without one has lost it.
 fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
     let LogState { vote, purged, last, committed: _ } = log.sum();
     let applied = found.applied();
