@@ -22,8 +22,11 @@ use store::wal::FreeSpace;
 const DISK_BYTES: u64 = 2 << 30;
 /// Two log segments and the file system's own: no more than the memory below a disk that only promises its room.
 const PROMISED_BYTES: u64 = 320 << 20;
-/// Largest value that fits a request.
+/// Fills the log: nearly the largest value that fits a request.
 const LARGE: usize = 1 << 20;
+/// Fills the database. At one such value after the other the log has room for seconds when the database writes its first table, so
+/// it is the database that finds none.
+const MIDDLING: usize = 16 << 10;
 /// Far more than it takes to let go of a file system whose users are gone.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The member on the small disk.
@@ -139,13 +142,16 @@ fn folder() -> Option<tempfile::TempDir> {
 /// Writes much through another member until the one on the small disk has ended; returns what it said.
 async fn write_until_the_end(members: &mut Members, fills: Fills) -> String {
     let client = members.client(SMALL + 1);
-    let value = "x".repeat(LARGE);
+    let value = "x".repeat(match fills {
+        Fills::Log => LARGE,
+        Fills::Database => MIDDLING,
+    });
     let filling = async {
         loop {
             let written = match fills {
                 // A compare that fails leaves its value in the log and nothing in the database.
                 Fills::Log => client.cas("absent", 1, &value).await,
-                Fills::Database => client.write("large", &value).await,
+                Fills::Database => client.write("filling", &value).await,
             };
             if written.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;

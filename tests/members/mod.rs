@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -226,11 +227,15 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 /// Ports below those that the kernel gives to outgoing connections: one of those could be taken by another member's
-/// connection before its owner listens. Tests of one machine begin at different ports.
+/// connection before its owner listens. Tests of one machine begin at different ports, and tests of one process go on where the
+/// last one ended: between look and start a port is anybody's.
 fn places() -> Vec<Place> {
+    static PASSED: AtomicU16 = AtomicU16::new(0);
     let first = 12_000 + u16::try_from(std::process::id() % 1000).unwrap() * 8;
+    let ports = std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))
+        .take_while(|port| *port < 32_000);
     let held: Vec<TcpListener> =
-        (first..32_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(6).collect();
+        ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(6).collect();
     let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
     let place = |(number, pair): (usize, &[TcpListener])| Place {
         name: format!("n{number}"),

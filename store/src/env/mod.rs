@@ -4,6 +4,7 @@
 //! clock and no other randomness is read in this crate.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::SmallRng;
@@ -56,7 +57,7 @@ pub enum Place {
     Simulation,
 }
 
-/// Ends the member with a message; must not return control to a member that could go on answering.
+/// Ends the member with a message; must not return control to a member that could go on answering. Called at most once.
 pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// The outside of one member.
@@ -66,7 +67,9 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     pub engines: Arc<dyn Engines>,
     pub net: Arc<dyn Net>,
-    pub fatal: Fatal,
+    fatal: Fatal,
+    /// Whether the member is ending for a fault.
+    failed: Arc<AtomicBool>,
     rng: Arc<Mutex<SmallRng>>,
 }
 
@@ -86,7 +89,8 @@ impl Env {
     #[must_use]
     pub fn new(parts: EnvParts) -> Self {
         let EnvParts { place, disk, engines, net, fatal, seed } = parts;
-        Self { place, disk, engines, net, fatal, rng: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))) }
+        let rng = Arc::new(Mutex::new(SmallRng::seed_from_u64(seed)));
+        Self { place, disk, engines, net, fatal, failed: Arc::default(), rng }
     }
 
     /// Returns a random number.
@@ -112,9 +116,11 @@ impl Env {
         }
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            // Only a panic or the end of the runtime; both end the member.
             Err(error) => {
-                self.fatal(&format!("blocking work did not finish: {error}"));
+                // Cancelled only when the runtime ends, and whoever waits here with it.
+                if error.is_panic() {
+                    self.fatal(&format!("blocking work did not finish: {error}"));
+                }
                 std::future::pending().await
             }
         }
@@ -130,8 +136,14 @@ impl Env {
         }
     }
 
+    /// Ends the member. Only the first fault is reported: while the member ends, what needed the failed part fails as well, and
+    /// a full disk refuses more than one file.
     pub(crate) fn fatal(&self, message: &str) {
-        (self.fatal)(message);
+        if self.failed.swap(true, Ordering::AcqRel) {
+            tracing::debug!(message, "another fault while the member ends");
+        } else {
+            (self.fatal)(message);
+        }
     }
 }
 
@@ -146,4 +158,50 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::engines::SimEngines;
+    use super::*;
+    use crate::net::TcpNet;
+    use crate::wal::disk_sim::SimDisk;
+
+    fn env(told: &Arc<Mutex<Vec<String>>>) -> Env {
+        let told = Arc::clone(told);
+        Env::new(EnvParts {
+            place: Place::Machine,
+            disk: Arc::new(SimDisk::new(1)),
+            engines: Arc::new(SimEngines::default()),
+            net: Arc::new(TcpNet::default()),
+            fatal: Arc::new(move |message| told.lock().unwrap().push(message.to_owned())),
+            seed: 1,
+        })
+    }
+
+    #[test]
+    fn only_the_first_fault_of_a_member_is_reported() {
+        let told = Arc::default();
+        let first = env(&told);
+        // The log's thread and the applying task each hold the environment.
+        let second = first.clone();
+        first.fatal("the database is full");
+        second.fatal("the log is full");
+        assert_eq!(*told.lock().unwrap(), ["the database is full"]);
+        env(&told).fatal("another member's");
+        assert_eq!(told.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_blocking_work_is_a_fault() {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let env = env(&told);
+        let work = tokio::spawn(async move { env.blocking(|| panic!("broken")).await });
+        while told.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(told.lock().unwrap()[0].contains("broken"));
+        assert!(!work.is_finished(), "there is no result to go on with");
+        work.abort();
+    }
 }

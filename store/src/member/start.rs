@@ -73,7 +73,8 @@ pub struct MemberConfig {
 
 /// A running member of the replicated store.
 ///
-/// It serves [`crate::kv::Kv`]. Dropping it stops nothing: end it with [`Member::stop`] or its token.
+/// It serves [`crate::kv::Kv`]. End it with [`Member::stop`]; dropping it ends it too, but as a crash does: without a farewell to
+/// the others, and what was not yet durable is lost.
 pub struct Member {
     pub(super) node: Arc<Node>,
     pub(super) hub: Arc<Hub>,
@@ -278,6 +279,13 @@ impl Member {
         }
         self.node.close_log().await;
         self.hub.close();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // From here on raft may end without that being a fault.
+        self.stop.cancel();
     }
 }
 
