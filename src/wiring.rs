@@ -68,3 +68,37 @@ pub fn store_error(error: CliError) -> anyhow::Error {
         CliError::Failed(line) => anyhow::anyhow!(line),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells the second run of this test, in a process of its own, on which thread to panic.
+    const THREAD: &str = "KEELSON_TEST_PANIC_ON";
+
+    #[test]
+    fn a_panic_on_a_raft_thread_ends_the_process_and_any_other_does_not() {
+        if let Ok(name) = std::env::var(THREAD) {
+            abort_with_raft();
+            let thread =
+                std::thread::Builder::new().name(name).spawn(|| panic!("a broken invariant")).unwrap();
+            assert!(thread.join().is_err());
+            return;
+        }
+        let ended = |thread: &str| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", std::thread::current().name().unwrap(), "--nocapture"])
+                .env(THREAD, thread)
+                .output()
+                .unwrap()
+        };
+        let raft = ended(store::RAFT_THREAD);
+        let said = String::from_utf8_lossy(&raft.stderr);
+        assert_eq!(raft.status.signal(), Some(nix::libc::SIGABRT), "{said}");
+        assert!(said.contains("a broken invariant"), "{said}");
+        assert!(ended("api").status.success());
+    }
+}
