@@ -95,6 +95,10 @@ impl Story<'_> {
         assert_eq!(greeting.trim(), "Hello from Keelson.");
         let refused = self.cluster.kubectl(&[&exec[..], &["sh", "-c", "exit 7"]].concat());
         assert_eq!(refused.status.code(), Some(7), "the exit code of the command comes back");
+        let absent = self.cluster.kubectl(&[&exec[..], &["no-such-program"]].concat());
+        let said = String::from_utf8_lossy(&absent.stderr);
+        assert!(!absent.status.success() && said.contains("no-such-program"), "{said}");
+        assert!(said.contains("not found"), "{said}");
         self.shell_with_a_terminal();
     }
 

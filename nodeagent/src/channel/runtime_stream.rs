@@ -19,8 +19,6 @@ const PROTOCOL: &str = "v4.channel.k8s.io";
 const STREAM_TYPE: &str = "streamtype";
 /// Deadline for opening all streams; the runtime itself gives up after 30 s.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
-/// Exit status when the runtime reports a failure without one.
-const UNKNOWN_EXIT: i32 = 1;
 
 /// Why the runtime's stream failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +37,15 @@ pub(super) enum StreamError {
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ExitStatus {
-    pub(super) code: i32,
-    pub(super) message: String,
+pub(super) enum CommandEnd {
+    Exited {
+        code: i32,
+        message: String,
+    },
+    /// It did not run, for example because the image has no such program.
+    Failed {
+        message: String,
+    },
 }
 
 /// What the runtime says.
@@ -49,7 +53,7 @@ pub(super) struct ExitStatus {
 pub(super) enum FromRuntime {
     Stdout(Bytes),
     Stderr(Bytes),
-    Exit(ExitStatus),
+    End(CommandEnd),
 }
 
 /// An open stream to the runtime.
@@ -113,7 +117,7 @@ impl RuntimeStream {
         Ok(stream)
     }
 
-    /// Returns what the runtime says next; the exit comes after all output. Cancel safe.
+    /// Returns what the runtime says next; the end comes after all output. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<FromRuntime, StreamError> {
         loop {
             if self.stdout.is_none() && self.stderr.is_none() && self.error.is_none() {
@@ -121,7 +125,7 @@ impl RuntimeStream {
                 return if status.is_empty() {
                     Err(StreamError::Ended)
                 } else {
-                    Ok(FromRuntime::Exit(exit_status(&status)))
+                    Ok(FromRuntime::End(command_end(&status)))
                 };
             }
             tokio::select! {
@@ -202,16 +206,19 @@ struct Cause {
 }
 
 /// Reads the `metav1.Status` that ends a stream.
-fn exit_status(bytes: &[u8]) -> ExitStatus {
+fn command_end(bytes: &[u8]) -> CommandEnd {
     let Ok(status) = serde_json::from_slice::<Status>(bytes) else {
-        return ExitStatus { code: UNKNOWN_EXIT, message: String::from_utf8_lossy(bytes).into_owned() };
+        return CommandEnd::Failed { message: String::from_utf8_lossy(bytes).into_owned() };
     };
     if status.status == "Success" {
-        return ExitStatus { code: 0, message: String::new() };
+        return CommandEnd::Exited { code: 0, message: String::new() };
     }
     let cause = status.details.causes.iter().find(|cause| cause.reason == "ExitCode");
-    let code = cause.and_then(|cause| cause.message.parse().ok()).unwrap_or(UNKNOWN_EXIT);
-    ExitStatus { code, message: status.message }
+    let message = status.message;
+    match cause.and_then(|cause| cause.message.parse().ok()) {
+        Some(code) => CommandEnd::Exited { code, message },
+        None => CommandEnd::Failed { message },
+    }
 }
 
 #[cfg(test)]
@@ -219,11 +226,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_status_is_read_from_the_status_object() {
+    fn the_end_is_read_from_the_status_object() {
         let failure = br#"{"status":"Failure","message":"exit 3","reason":"NonZeroExitCode",
             "details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#;
-        assert_eq!(exit_status(failure), ExitStatus { code: 3, message: "exit 3".to_owned() });
-        assert_eq!(exit_status(br#"{"metadata":{},"status":"Success"}"#).code, 0);
-        assert_eq!(exit_status(b"gibberish").code, UNKNOWN_EXIT);
+        assert_eq!(command_end(failure), CommandEnd::Exited { code: 3, message: "exit 3".to_owned() });
+        let success = br#"{"metadata":{},"status":"Success"}"#;
+        assert_eq!(command_end(success), CommandEnd::Exited { code: 0, message: String::new() });
+        let missing =
+            br#"{"status":"Failure","message":"no such program","reason":"InternalError","code":500}"#;
+        assert_eq!(command_end(missing), CommandEnd::Failed { message: "no such program".to_owned() });
+        assert_eq!(command_end(b"gibberish"), CommandEnd::Failed { message: "gibberish".to_owned() });
     }
 }

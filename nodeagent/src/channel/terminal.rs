@@ -3,7 +3,7 @@
 use proto::keelson::{AttachRequest, Channel as Pipe, ExecRequest, Finish};
 
 use super::connection::{Input, StreamIo};
-use super::runtime_stream::{FromRuntime, RuntimeStream};
+use super::runtime_stream::{CommandEnd, FromRuntime, RuntimeStream};
 use super::serve::{Served, refuse};
 use crate::runtime::StreamRequest;
 
@@ -49,9 +49,10 @@ async fn join(request: StreamRequest, mut io: StreamIo, served: &Served) -> Resu
             said = runtime.next() => match said {
                 Ok(FromRuntime::Stdout(bytes)) => if !sender.send(Pipe::Stdout, bytes).await { break },
                 Ok(FromRuntime::Stderr(bytes)) => if !sender.send(Pipe::Stderr, bytes).await { break },
-                Ok(FromRuntime::Exit(exit)) => {
-                    return Ok(Finish { http_code: 200, message: exit.message, exit_code: Some(exit.code) });
+                Ok(FromRuntime::End(CommandEnd::Exited { code, message })) => {
+                    return Ok(Finish { http_code: 200, message, exit_code: Some(code) });
                 }
+                Ok(FromRuntime::End(CommandEnd::Failed { message })) => return Err(refuse(500, message)),
                 Err(error) => return Err(refuse(502, error.to_string())),
             },
             input = io.next(), if input_open => {
