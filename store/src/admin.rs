@@ -2,7 +2,7 @@
 //! memory.
 
 use crate::kv::KvError;
-use crate::mvcc::Revision;
+use crate::mvcc::{Alarm, Revision};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,15 +20,15 @@ pub struct MemberInfo {
 pub struct MemberNumbers {
     /// Bytes on disk.
     pub db_size_bytes: u64,
-    /// Bytes that live data takes of them.
+    /// Bytes that rows take before compression: live data and its history.
     pub db_size_in_use_bytes: u64,
-    /// 0 when there is no quota.
+    /// Most that rows may take; 0 when there is no quota.
     pub quota_bytes: u64,
     /// Last entry in this member's log.
     pub last_log_index: u64,
     pub is_learner: bool,
-    /// What a person should know, one line each.
-    pub problems: Vec<String>,
+    /// Alarms of all members, as this one knows them.
+    pub alarms: Vec<Alarm>,
 }
 
 /// Hash of the key space up to a revision; members compare theirs when their compact revisions agree.
@@ -79,6 +79,15 @@ pub trait Admin: Send + Sync + 'static {
 
     /// Hashes the key space up to `revision`, or up to now.
     async fn hash_kv(&self, revision: Option<Revision>) -> Result<KeySpaceHash, AdminError>;
+
+    /// Returns the alarms that are raised, linearizably.
+    async fn alarms(&self) -> Result<Vec<Alarm>, AdminError>;
+
+    /// Raises an alarm; one that is raised already stays.
+    async fn raise_alarm(&self, alarm: Alarm) -> Result<(), AdminError>;
+
+    /// Clears an alarm and returns whether it was raised.
+    async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError>;
 
     /// Adds a member and returns it with its new id.
     async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<MemberInfo, AdminError> {

@@ -13,7 +13,7 @@ use crate::config::{Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
 use crate::directory::DirectoryError;
 use crate::env::error_chain;
 use crate::etcd::{self, Edge, EtcdOptions};
-use crate::member::{Member, MemberError};
+use crate::member::{AutoCompaction, Member, MemberError};
 use crate::net::PeerTls;
 use crate::wal::{WalConfig, is_full};
 
@@ -66,6 +66,15 @@ pub struct Args {
     /// Accepted for etcd's sake; heartbeats come ten times per election timeout
     #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL")]
     pub heartbeat_interval: Option<u64>,
+    /// Most bytes that keys, values and their history may take; 0 for as much as the disk has
+    #[arg(long, env = "ETCD_QUOTA_BACKEND_BYTES", default_value_t = 0, allow_negative_numbers = true)]
+    pub quota_backend_bytes: i64,
+    /// How history is measured that is forgotten without being asked
+    #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", value_enum, default_value = "periodic")]
+    pub auto_compaction_mode: AutoCompactionMode,
+    /// How much history is kept: a duration such as 30m (a bare number is hours), or a number of revisions; 0 for all
+    #[arg(long, env = "ETCD_AUTO_COMPACTION_RETENTION", default_value = "0")]
+    pub auto_compaction_retention: String,
     /// Certificate for clients to see
     #[arg(long, env = "ETCD_CERT_FILE", requires = "key_file")]
     pub cert_file: Option<PathBuf>,
@@ -91,6 +100,13 @@ pub struct Args {
 pub enum ClusterState {
     New,
     Existing,
+}
+
+/// What `--auto-compaction-retention` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AutoCompactionMode {
+    Periodic,
+    Revision,
 }
 
 /// Why `keelson store` ended.
@@ -219,9 +235,37 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         wal: WalConfig::default(),
         snapshot_entries: SNAPSHOT_ENTRIES,
         entries_kept: None,
+        auto_compaction: auto_compaction(args)?,
+        quota_bytes: u64::try_from(args.quota_backend_bytes).unwrap_or(0),
         peer_tls: peer_tls(args)?,
         fatal: None,
     })
+}
+
+fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
+    let text = args.auto_compaction_retention.as_str();
+    let number: Option<i64> = text.parse().ok();
+    let wrong = |wanted: &str| {
+        CliError::Usage(format!("--auto-compaction-retention={text} is not {wanted}; 0 keeps all history"))
+    };
+    match (args.auto_compaction_mode, number) {
+        (_, Some(0)) => Ok(AutoCompaction::Off),
+        (AutoCompactionMode::Revision, Some(kept)) if kept > 0 => Ok(AutoCompaction::Revisions(kept)),
+        (AutoCompactionMode::Revision, _) => Err(wrong("a number of revisions such as 1000")),
+        (AutoCompactionMode::Periodic, number) => {
+            // As etcd: a bare number is hours.
+            let retention = match number {
+                Some(hours) => u64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3600)),
+                None => None,
+            };
+            let parsed =
+                || text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| parsed.try_into().ok());
+            match retention.map(Duration::from_secs).or_else(parsed) {
+                Some(retention) if retention > Duration::ZERO => Ok(AutoCompaction::Periodic(retention)),
+                Some(_) | None => Err(wrong("a duration such as 30m")),
+            }
+        }
+    }
 }
 
 fn or_default(urls: &[String], default: &[String]) -> Vec<String> {
@@ -323,6 +367,24 @@ mod tests {
             assert_eq!(config.initial_ids(), configs[0].initial_ids());
             assert_eq!(config.initial_ids().len(), 3);
         }
+    }
+
+    #[test]
+    fn the_retention_of_history_is_read_as_etcd_reads_it() {
+        let retention = |flags: &[&str]| parse(flags).map(|config| config.auto_compaction);
+        let periodic = |seconds| Ok(AutoCompaction::Periodic(Duration::from_secs(seconds)));
+        assert_eq!(retention(&[]), Ok(AutoCompaction::Off));
+        assert_eq!(retention(&["--auto-compaction-retention=1"]), periodic(3600));
+        assert_eq!(retention(&["--auto-compaction-retention=1h30m"]), periodic(5400));
+        assert_eq!(retention(&["--auto-compaction-retention=10s"]), periodic(10));
+        let revisions = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"];
+        assert_eq!(retention(&revisions), Ok(AutoCompaction::Revisions(1000)));
+        for wrong in ["soon", "-1h", "-5"] {
+            let flag = format!("--auto-compaction-retention={wrong}");
+            assert!(retention(&[&flag]).unwrap_err().contains("a duration such as 30m"));
+        }
+        let wrong = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1h"];
+        assert!(retention(&wrong).unwrap_err().contains("a number of revisions"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::env::Fatal;
+use crate::member::AutoCompaction;
 use crate::net::PeerTls;
 use crate::wal::WalConfig;
 
@@ -75,6 +76,10 @@ pub struct Config {
     pub snapshot_entries: u64,
     /// Entries kept behind a snapshot for members that are a little behind; `None` for the default.
     pub entries_kept: Option<u64>,
+    /// Most that rows may take, live ones and history, before compression; 0 for no quota.
+    pub quota_bytes: u64,
+    /// History to forget without being asked.
+    pub auto_compaction: AutoCompaction,
     /// Mutual TLS between members; plain text without it.
     pub peer_tls: Option<PeerTls>,
     /// Ends the member; `None` prints the message and exits the process with code 1.
@@ -98,6 +103,8 @@ impl Config {
             wal: WalConfig::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
             entries_kept: None,
+            quota_bytes: 0,
+            auto_compaction: AutoCompaction::Off,
             peer_tls: None,
             fatal: None,
         }

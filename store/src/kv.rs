@@ -66,6 +66,8 @@ impl From<Refusal> for KvError {
             Refusal::LeaseNotFound => Self::LeaseNotFound,
             Refusal::LeaseExists => Self::LeaseExists,
             Refusal::KeyNotFound => Self::KeyNotFound,
+            Refusal::NoSpace => Self::NoSpace,
+            Refusal::Corrupt => Self::Corrupt,
         }
     }
 }

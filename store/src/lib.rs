@@ -28,4 +28,4 @@ pub mod wire;
 
 pub use config::Config;
 pub use directory::DirectoryError;
-pub use member::{Member, MemberConfig, MemberError, RAFT_THREAD};
+pub use member::{AutoCompaction, Member, MemberConfig, MemberError, RAFT_THREAD};

@@ -14,7 +14,8 @@ use crate::engine::{Engine, MemoryEngine};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
 use crate::lease::{ExpiryLimits, PendingGrant, Primary, Renewal, granted_ttl_seconds};
 use crate::mvcc::{
-    Answer, Collection, Command, GrantedLease, LeaseId, Range, RangeResult, Revision, Store, Txn, TxnResult,
+    Alarm, Answer, Collection, Command, GrantedLease, LeaseId, Range, RangeResult, Revision, Store, Txn,
+    TxnResult,
 };
 use crate::watch::{Hub, StoreAccess};
 
@@ -121,7 +122,11 @@ impl Shared {
     fn expire(&self) {
         let expired = self.leases().primary.take_expired(self.now(), ExpiryLimits::default());
         if !expired.is_empty() {
-            self.apply(&Command::LeaseExpire { leases: expired }).expect("an expiry is never refused");
+            let ended = self.apply(&Command::LeaseExpire { leases: expired.clone() });
+            if ended.is_err() {
+                // An alarm forbids it for now.
+                self.leases().primary.retry(&expired);
+            }
         }
     }
 
@@ -151,7 +156,11 @@ impl Shared {
             Command::LeaseExpire { leases: expired } => {
                 expired.iter().for_each(|lease| leases.primary.revoked(lease.id));
             }
-            Command::Txn(_) | Command::Compact { .. } | Command::LeaseCheckpoint { .. } => {}
+            Command::Txn(_)
+            | Command::Compact { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::AlarmRaise(_)
+            | Command::AlarmClear(_) => {}
         }
     }
 }
@@ -174,7 +183,7 @@ impl Kv for MemoryStore {
         txn.validate()?;
         match self.shared.apply(&Command::Txn(txn))? {
             Answer::Txn(result) => Ok(result),
-            Answer::LeaseGranted { .. } | Answer::Done => Err(KvError::Corrupt),
+            Answer::LeaseGranted { .. } | Answer::AlarmCleared { .. } | Answer::Done => Err(KvError::Corrupt),
         }
     }
 
@@ -269,10 +278,10 @@ impl Admin for MemoryStore {
 
     fn numbers(&self) -> MemberNumbers {
         let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
-        let size = store.engine().size_bytes();
         MemberNumbers {
-            db_size_bytes: size,
-            db_size_in_use_bytes: size,
+            db_size_bytes: store.engine().size_bytes(),
+            db_size_in_use_bytes: store.row_bytes().all,
+            alarms: store.alarms().collect(),
             last_log_index: self.shared.leases().applied,
             ..MemberNumbers::default()
         }
@@ -284,5 +293,20 @@ impl Admin for MemoryStore {
         let hash = hash.map_err(KvError::from)?;
         let revision = revision.unwrap_or_else(|| store.current_revision());
         Ok(KeySpaceHash { hash, compacted: store.compact_revision(), revision })
+    }
+
+    async fn alarms(&self) -> Result<Vec<Alarm>, AdminError> {
+        let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(store.alarms().collect())
+    }
+
+    async fn raise_alarm(&self, alarm: Alarm) -> Result<(), AdminError> {
+        self.shared.apply(&Command::AlarmRaise(alarm))?;
+        Ok(())
+    }
+
+    async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError> {
+        let answer = self.shared.apply(&Command::AlarmClear(alarm))?;
+        Ok(answer == Answer::AlarmCleared { was_raised: true })
     }
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use store::admin::Admin;
 use store::config::{Config, InitialMember};
 use store::kv::{Consistency, Kv, KvError, WatchItem, WatchQuery};
-use store::mvcc::{KeyRange, LeaseId, Op, Put, Range, Revision, Txn};
+use store::mvcc::{AlarmKind, DeleteRange, KeyRange, LeaseId, Op, Put, Range, Revision, Txn};
 use store::wal::WalConfig;
 use store::{DirectoryError, Member, MemberError};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ struct Cluster {
     ports: Vec<u16>,
     members: Vec<Option<Arc<Member>>>,
     fatals: Arc<Mutex<Vec<String>>>,
+    quota_bytes: u64,
 }
 
 /// Returns ports that were free a moment ago. They lie below those of outgoing connections, and no two tests of this process get
@@ -41,11 +43,16 @@ fn free_ports(count: usize) -> Vec<u16> {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::with_quota(0).await
+    }
+
+    async fn with_quota(quota_bytes: u64) -> Self {
         let mut cluster = Self {
             directory: tempfile::tempdir().unwrap(),
             ports: free_ports(3),
             members: vec![None, None, None],
             fatals: Arc::default(),
+            quota_bytes,
         };
         for number in 0..3 {
             cluster.start_member(number).await.unwrap();
@@ -67,6 +74,7 @@ impl Cluster {
         config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
         config.snapshot_entries = 200;
         config.entries_kept = Some(20);
+        config.quota_bytes = self.quota_bytes;
         let fatals = Arc::clone(&self.fatals);
         config.fatal = Some(Arc::new(move |message| fatals.lock().unwrap().push(message.to_owned())));
         config
@@ -249,6 +257,44 @@ async fn leases_are_kept_alive_through_any_member_and_expire_on_all() {
     .await;
     assert!(last.elapsed() > Duration::from_millis(1500), "ended early, after {:?}", last.elapsed());
     assert_eq!(member.lease_keep_alive(lease.id).await, Err(KvError::LeaseNotFound));
+    cluster.stop().await;
+}
+
+/// Safety rule 11.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
+    const QUOTA: u64 = 1 << 20;
+    let cluster = Cluster::with_quota(QUOTA).await;
+    let follower = cluster.member((cluster.leader().await + 1) % 3);
+    let value = "x".repeat(64 << 10);
+    let mut written = 0;
+    while follower.txn(put("large", &value)).await != Err(KvError::NoSpace) {
+        written += 1;
+        assert!(written < 20, "1 MiB holds fewer than 20 versions of 64 KiB");
+    }
+    // The alarm reaches everyone, also those who have room by their own measure.
+    for number in 0..3 {
+        let member = cluster.member(number);
+        until("the refusal", async || {
+            let small = member.txn(put("small", "x")).await;
+            (small == Err(KvError::NoSpace)).then_some(())
+        })
+        .await;
+        let granted = member.lease_grant(LeaseId::NONE, Duration::from_secs(60)).await;
+        assert_eq!(granted.map(|_| ()), Err(KvError::NoSpace));
+        assert!(member.numbers().alarms.iter().all(|alarm| alarm.kind == AlarmKind::NoSpace));
+        assert!(member.numbers().db_size_in_use_bytes <= QUOTA);
+        assert_eq!(get(member, "large", Consistency::Linearizable).await.unwrap().len(), value.len());
+    }
+    let delete = DeleteRange { range: KeyRange::single("large"), prev_kv: false };
+    let deleted =
+        follower.txn(Txn { success: vec![Op::DeleteRange(delete)], ..Txn::default() }).await.unwrap();
+    follower.compact(deleted.revision).await.unwrap();
+    for number in 0..3 {
+        let member = cluster.member(number);
+        until("space again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
+        until("no alarm", async || member.alarms().await.unwrap().is_empty().then_some(())).await;
+    }
     cluster.stop().await;
 }
 

@@ -6,7 +6,8 @@ use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
 use super::Edge;
-use crate::mvcc::Revision;
+use super::status::alarm_text;
+use crate::mvcc::{Alarm, Revision};
 
 pub(crate) struct MaintenanceService {
     pub(crate) edge: Edge,
@@ -16,21 +17,47 @@ pub(crate) struct MaintenanceService {
 const ETCD_VERSION: &str = "3.6.0";
 const STORAGE_VERSION: &str = "3.6.0";
 
+impl MaintenanceService {
+    /// Returns the alarms that the answer names: those asked for, the one raised, or the one that was raised until now.
+    async fn act_on_alarm(
+        &self,
+        action: pb::alarm_request::AlarmAction,
+        alarm: Option<Alarm>,
+    ) -> Result<Vec<Alarm>, Status> {
+        use pb::alarm_request::AlarmAction;
+        let admin = &self.edge.admin;
+        match (action, alarm) {
+            (AlarmAction::Get, asked) => {
+                let mut alarms = admin.alarms().await?;
+                alarms.retain(|alarm| asked.is_none_or(|asked| asked.kind == alarm.kind));
+                Ok(alarms)
+            }
+            (AlarmAction::Activate, Some(alarm)) => {
+                admin.raise_alarm(alarm).await?;
+                Ok(vec![alarm])
+            }
+            (AlarmAction::Deactivate, Some(alarm)) => {
+                Ok(if admin.clear_alarm(alarm).await? { vec![alarm] } else { Vec::new() })
+            }
+            // As etcd: an alarm of no kind is none.
+            (AlarmAction::Activate | AlarmAction::Deactivate, None) => Ok(Vec::new()),
+        }
+    }
+}
+
 fn wire_size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[tonic::async_trait]
 impl Service for MaintenanceService {
-    /// No alarm exists yet, so listing and clearing them is easy; raising one is not done.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        use pb::alarm_request::AlarmAction;
-        match request.get_ref().action() {
-            AlarmAction::Get | AlarmAction::Deactivate => {
-                Ok(Response::new(pb::AlarmResponse { header: self.edge.header(), alarms: Vec::new() }))
-            }
-            AlarmAction::Activate => Err(Status::unimplemented("not implemented: raising alarms")),
-        }
+        let request = request.into_inner();
+        let action = request.action();
+        let named = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
+        let alarms = self.act_on_alarm(action, Alarm::from_wire(named)).await?;
+        let alarms = alarms.into_iter().map(pb::AlarmMember::from).collect();
+        Ok(Response::new(pb::AlarmResponse { header: self.edge.header(), alarms }))
     }
 
     async fn status(
@@ -39,7 +66,7 @@ impl Service for MaintenanceService {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         let status = self.edge.kv.status();
         let numbers = self.edge.admin.numbers();
-        let mut errors = numbers.problems;
+        let mut errors: Vec<String> = numbers.alarms.iter().map(alarm_text).collect();
         if status.leader_id == 0 {
             errors.push("etcdserver: no leader".to_owned());
         }

@@ -4,6 +4,7 @@ use tonic::{Code, Status};
 
 use crate::admin::AdminError;
 use crate::kv::KvError;
+use crate::mvcc::{Alarm, AlarmKind};
 use crate::wire::WireError;
 
 fn etcd(code: Code, text: &str) -> Status {
@@ -71,6 +72,18 @@ impl From<AdminError> for Status {
             AdminError::NotLeader => failed("not leader"),
             AdminError::BadLeaderTransferee => failed("bad leader transferee"),
         }
+    }
+}
+
+/// An alarm as the status of a member shows it.
+pub(super) fn alarm_text(alarm: &Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    match alarm.member {
+        0 => format!("alarm:{kind}"),
+        member => format!("memberID:{member} alarm:{kind}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Member;
 use crate::admin::{Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
 use crate::kv::KvError;
-use crate::mvcc::Revision;
+use crate::mvcc::{Alarm, Answer, Command, Revision};
 
 #[tonic::async_trait]
 impl Admin for Member {
@@ -15,11 +15,13 @@ impl Admin for Member {
     }
 
     fn numbers(&self) -> MemberNumbers {
-        let size = self.node.machine().store().engine().size_bytes();
+        let store = self.node.machine().store();
         MemberNumbers {
-            db_size_bytes: size,
-            db_size_in_use_bytes: size,
+            db_size_bytes: store.engine().size_bytes(),
+            db_size_in_use_bytes: store.row_bytes().all,
+            quota_bytes: self.space.quota_bytes(),
             last_log_index: self.node.last_log_index(),
+            alarms: store.alarms().collect(),
             ..MemberNumbers::default()
         }
     }
@@ -35,6 +37,27 @@ impl Admin for Member {
         };
         let revision = revision.unwrap_or_else(|| store.current_revision());
         Ok(KeySpaceHash { hash, compacted: store.compact_revision(), revision })
+    }
+
+    async fn alarms(&self) -> Result<Vec<Alarm>, AdminError> {
+        if !self.node.linearize().await {
+            return Err(KvError::NoLeader.into());
+        }
+        Ok(self.node.machine().store().alarms().collect())
+    }
+
+    async fn raise_alarm(&self, alarm: Alarm) -> Result<(), AdminError> {
+        self.propose(&Command::AlarmRaise(alarm)).await?;
+        Ok(())
+    }
+
+    async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError> {
+        match self.propose(&Command::AlarmClear(alarm)).await? {
+            Answer::AlarmCleared { was_raised } => Ok(was_raised),
+            Answer::Txn(_) | Answer::LeaseGranted { .. } | Answer::Done => {
+                unreachable!("clearing an alarm is answered as such")
+            }
+        }
     }
 
     async fn move_leader(&self, target: u64) -> Result<(), AdminError> {

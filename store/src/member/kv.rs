@@ -27,12 +27,15 @@ impl From<ProposeError> for KvError {
 }
 
 impl Member {
-    async fn propose(&self, command: &Command) -> Result<Answer, KvError> {
-        let command = encode_command(command);
-        if command.len() > REQUEST_BYTES_MAX {
+    pub(super) async fn propose(&self, command: &Command) -> Result<Answer, KvError> {
+        let encoded = encode_command(command);
+        if encoded.len() > REQUEST_BYTES_MAX {
             return Err(KvError::RequestTooLarge);
         }
-        Ok(self.node.propose(command, 0).await??)
+        if !self.space.admits(self.node.machine(), command, encoded.len()) {
+            return Err(KvError::NoSpace);
+        }
+        Ok(self.node.propose(encoded, 0).await??)
     }
 
     async fn confirm(&self) -> Result<(), KvError> {
@@ -66,7 +69,9 @@ impl Kv for Member {
         txn.validate()?;
         match self.propose(&Command::Txn(txn)).await? {
             Answer::Txn(result) => Ok(result),
-            Answer::LeaseGranted { .. } | Answer::Done => unreachable!("a transaction is answered as one"),
+            Answer::LeaseGranted { .. } | Answer::AlarmCleared { .. } | Answer::Done => {
+                unreachable!("a transaction is answered as one")
+            }
         }
     }
 
@@ -91,7 +96,9 @@ impl Kv for Member {
                 let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
                 Ok(LeaseGranted { id, ttl })
             }
-            Answer::Txn(_) | Answer::Done => unreachable!("a grant is answered as one"),
+            Answer::Txn(_) | Answer::AlarmCleared { .. } | Answer::Done => {
+                unreachable!("a grant is answered as one")
+            }
         }
     }
 

@@ -230,8 +230,12 @@ impl Leases {
     }
 }
 
+/// An error when it did not happen, or may not have: leadership moved, or an alarm forbids it.
 async fn propose_fenced(node: &Node, command: &Command, term: u64) -> Result<(), ()> {
-    node.propose(encode_command(command), term).await.map(|_| ()).map_err(|_| ())
+    match node.propose(encode_command(command), term).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
 }
 
 /// Returns the term that this member leads, once an entry of that term is applied.

@@ -6,15 +6,20 @@
 //! - [`kv`]: the store's interface on top of raft.
 //! - [`admin`]: members and maintenance.
 //! - [`observer`]: what happens beside the store when entries are applied.
+//! - [`space`]: the quota and its alarm.
+//! - [`auto_compaction`]: history that nobody asks to forget.
 //! - [`leases`]: lease clocks, of which only the leader's counts.
 
 mod admin;
+mod auto_compaction;
 mod bootstrap;
 mod kv;
 mod leases;
 mod observer;
 mod serve;
+mod space;
 mod start;
 
+pub use auto_compaction::AutoCompaction;
 pub(crate) use leases::Leases;
 pub use start::{Member, MemberConfig, MemberError, RAFT_THREAD};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::observer::MemberObserver;
-use super::{Leases, bootstrap, serve};
+use super::space::Space;
+use super::{AutoCompaction, Leases, auto_compaction, bootstrap, serve};
 use crate::config::{Config, Timing};
 use crate::directory::{Directory, DirectoryError, StoredIdentity};
 use crate::env::engines::FsEngines;
@@ -69,6 +70,9 @@ pub struct MemberConfig {
     pub snapshot_entries: u64,
     /// Entries kept behind a snapshot; `None` for the default.
     pub entries_kept: Option<u64>,
+    /// Most that rows may take; 0 for no quota.
+    pub quota_bytes: u64,
+    pub auto_compaction: AutoCompaction,
 }
 
 /// A running member of the replicated store.
@@ -79,6 +83,7 @@ pub struct Member {
     pub(super) node: Arc<Node>,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: Arc<Leases>,
+    pub(super) space: Arc<Space>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
     runtime: Mutex<Option<Runtime>>,
@@ -88,14 +93,15 @@ pub struct Member {
 struct Parts {
     hub: Arc<Hub>,
     leases: Arc<Leases>,
+    space: Arc<Space>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
 }
 
 impl Parts {
     fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
-        let Self { hub, leases, peer_address, stop } = self;
-        Member { node, hub, leases, peer_address, stop, runtime: Mutex::new(runtime) }
+        let Self { hub, leases, space, peer_address, stop } = self;
+        Member { node, hub, leases, space, peer_address, stop, runtime: Mutex::new(runtime) }
     }
 }
 
@@ -191,6 +197,8 @@ impl Member {
             wal: config.wal,
             snapshot_entries: config.snapshot_entries,
             entries_kept: config.entries_kept,
+            quota_bytes: config.quota_bytes,
+            auto_compaction: config.auto_compaction,
         };
         tracing::info!(
             member = format!("{member_id:x}"),
@@ -245,6 +253,9 @@ impl Member {
         tasks.spawn(serve::serve(Arc::clone(&node), listener, stop.clone()));
         tasks.spawn(Arc::clone(&leases).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(collect(Arc::clone(&node), stop.clone()));
+        let space = Arc::new(Space::new(config.quota_bytes));
+        tasks.spawn(Arc::clone(&space).run(Arc::clone(&node), stop.clone()));
+        tasks.spawn(auto_compaction::run(config.auto_compaction, Arc::clone(&node), stop.clone()));
         let initial = initial_members(&config);
         let forming = (Arc::clone(&node), stop.clone());
         tasks.spawn(async move {
@@ -253,7 +264,7 @@ impl Member {
                 node.env().fatal(&refused.to_string());
             }
         });
-        Ok((node, Parts { hub, leases, peer_address, stop }))
+        Ok((node, Parts { hub, leases, space, peer_address, stop }))
     }
 
     /// Returns the address of the peer port.

@@ -1,6 +1,6 @@
 //! What the replicated log carries, and what applying it answers. The stored form is in `wire/`.
 
-use super::{LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
+use super::{Alarm, LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
 
 /// One entry of the log. Adding a variant needs an arm in `Store::apply`, a new format version and a model test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,27 @@ pub enum Command {
     LeaseCheckpoint {
         leases: Vec<LeaseRemaining>,
     },
+    /// A member, or an operator, says that something is wrong.
+    AlarmRaise(Alarm),
+    /// It is mended.
+    AlarmClear(Alarm),
+}
+
+impl Command {
+    /// Returns whether any branch of the command may take more space.
+    #[must_use]
+    pub fn adds(&self) -> bool {
+        match self {
+            Self::Txn(txn) => txn.has_put(),
+            Self::LeaseGrant { .. } => true,
+            Self::Compact { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseExpire { .. }
+            | Self::LeaseCheckpoint { .. }
+            | Self::AlarmRaise(_)
+            | Self::AlarmClear(_) => false,
+        }
+    }
 }
 
 /// A lease together with the grant that was meant, because ids may be used again.
@@ -47,6 +68,7 @@ pub struct LeaseRemaining {
 pub enum Answer {
     Txn(TxnResult),
     LeaseGranted { id: LeaseId, ttl_seconds: i64 },
+    AlarmCleared { was_raised: bool },
     Done,
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 use proto::store as wire;
 
 use super::row::corrupt;
-use super::{LeaseId, Revision};
+use super::{Alarm, LeaseId, Revision};
 use crate::engine::EngineError;
 
 /// First byte of all meta keys.
@@ -15,6 +15,7 @@ pub(crate) const META_PREFIX: u8 = 0xff;
 pub(crate) const STATE_FORMAT: u32 = 1;
 
 const STATE: &[u8] = b"state";
+const ALARM: &[u8] = b"alarm/";
 const LEASE: &[u8] = b"lease/";
 const REPLICATION: &[u8] = b"replication/";
 
@@ -28,6 +29,16 @@ fn meta_key(parts: [&[u8]; 2]) -> Bytes {
 /// Returns the key of the store's own numbers.
 pub(crate) fn state_key() -> Bytes {
     meta_key([STATE, b""])
+}
+
+/// Returns the key of one alarm: its stored form tells it from all others.
+pub(crate) fn alarm_key(alarm: Alarm) -> Bytes {
+    meta_key([ALARM, &alarm.encode()])
+}
+
+/// Returns the first and the first-behind key of all alarms.
+pub(crate) fn alarm_keys() -> (Bytes, Bytes) {
+    (meta_key([ALARM, b""]), meta_key([b"alarm0", b""]))
 }
 
 /// Returns the key of one lease.

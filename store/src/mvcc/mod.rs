@@ -1,7 +1,7 @@
 //! The pure MVCC core: keys, revisions, transactions, leases and events. It knows no tokio, clock or openraft, and disks
 //! only as the `Engine` trait.
 //!
-//! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `meta`, `digest`), what
+//! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `alarms`, `meta`, `digest`), what
 //! is done (`store`, `txn`, `range`, `compact`), and copies of it all (`snapshot`).
 //!
 //! Invariants: a transaction that changes anything adds exactly one revision; rows are never rewritten; nothing readable is
@@ -13,6 +13,7 @@ pub mod request;
 pub mod revision;
 mod validate;
 
+mod alarms;
 mod digest;
 mod index;
 mod leases;
@@ -31,9 +32,11 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use alarms::{Alarm, AlarmKind};
 pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
 pub use compact::Collection;
 pub use history::{History, HistoryLimits};
+pub use index::RowBytes;
 pub use leases::Lease;
 pub use refusal::Refusal;
 pub use request::{

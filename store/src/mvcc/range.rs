@@ -23,7 +23,7 @@ impl Pick {
             key: self.key,
             value: Bytes::new(),
             create_revision: self.version.create,
-            mod_revision: self.version.row.main,
+            mod_revision: self.version.main,
             version: self.version.version,
             lease: LeaseId::NONE,
         }
@@ -61,14 +61,21 @@ impl Store {
         let filtered = Bounds::of(range);
         // Sorting and filtering need all rows; otherwise only as many as are returned.
         let take = if in_order && filtered.is_open() { limit_of(range) } else { usize::MAX };
-        let mut count = 0_usize;
-        let mut picks = Vec::new();
-        for (key, entry) in self.index.range(&range.range) {
-            let Some(version) = entry.at(at) else { continue };
-            count += 1;
-            if !range.count_only && picks.len() < take && filtered.contain(version) {
-                picks.push(Pick { key: key.clone(), version: *version });
-            }
+        let wanted = if range.count_only { 0 } else { take };
+        let found = self.index.range(&range.range).filter_map(|(key, entry)| Some((key, entry.at(at)?)));
+        let pick = |(key, version): (&Bytes, &Version)| Pick { key: key.clone(), version: *version };
+        let (count, mut picks): (usize, Vec<Pick>);
+        if at >= self.index.newest() {
+            count = self.index.count(&range.range);
+            picks = found.filter(|(_, version)| filtered.contain(version)).take(wanted).map(pick).collect();
+        } else {
+            let mut walked = 0;
+            let counted = found.inspect(|_| walked += 1);
+            let mut matching = counted.filter(|(_, version)| filtered.contain(version));
+            picks = matching.by_ref().take(wanted).map(pick).collect();
+            // The rest is only counted.
+            matching.for_each(drop);
+            count = walked;
         }
         let total = if take == usize::MAX { picks.len() } else { count };
         self.sort(range, &mut picks)?;
@@ -89,11 +96,11 @@ impl Store {
             SortTarget::Key => {}
             SortTarget::Version => sort_picks(picks, descend, |pick| pick.version.version),
             SortTarget::CreateRevision => sort_picks(picks, descend, |pick| pick.version.create.0),
-            SortTarget::ModRevision => sort_picks(picks, descend, |pick| pick.version.row.main.0),
+            SortTarget::ModRevision => sort_picks(picks, descend, |pick| pick.version.main.0),
             SortTarget::Value => {
                 let mut valued = Vec::with_capacity(picks.len());
                 for pick in picks.drain(..) {
-                    valued.push((self.read_row(&pick.key, pick.version.row)?.value, pick));
+                    valued.push((self.read_row(&pick.key, pick.version.row())?.value, pick));
                 }
                 sort_picks(&mut valued, descend, |(value, _)| value.clone());
                 picks.extend(valued.into_iter().map(|(_, pick)| pick));
@@ -106,15 +113,15 @@ impl Store {
         if range.keys_only {
             return Ok(picks.into_iter().map(Pick::key_only).collect());
         }
-        picks.into_iter().map(|pick| self.read_row(&pick.key, pick.version.row)).collect()
+        picks.into_iter().map(|pick| self.read_row(&pick.key, pick.version.row())).collect()
     }
 
     /// Returns the row before `row` of the same key, unless the key did not exist then or the row is compacted.
     pub(crate) fn row_before(&self, key: &[u8], row: RowId) -> Result<Option<KeyValue>, EngineError> {
         let previous = self.index.entry(key).and_then(|entry| {
-            entry.before(row).filter(|version| entry.survives(version.row, self.state.compacted))
+            entry.before(row).filter(|version| entry.survives(version.row(), self.state.compacted))
         });
-        previous.map(|version| self.read_row(key, version.row)).transpose()
+        previous.map(|version| self.read_row(key, version.row())).transpose()
     }
 }
 
@@ -154,6 +161,6 @@ impl Bounds {
 
     fn contain(&self, version: &Version) -> bool {
         let within = |(min, max): (i64, i64), revision: Revision| min <= revision.0 && revision.0 <= max;
-        within(self.modified, version.row.main) && within(self.created, version.create)
+        within(self.modified, version.main) && within(self.created, version.create)
     }
 }

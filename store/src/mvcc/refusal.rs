@@ -16,4 +16,10 @@ pub enum Refusal {
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key not found")]
     KeyNotFound,
+    /// A member has no room, and the request would take more.
+    #[error("no space: a member has raised an alarm")]
+    NoSpace,
+    /// Members do not hold the same state.
+    #[error("corrupt: a member has raised an alarm")]
+    Corrupt,
 }

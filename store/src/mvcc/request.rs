@@ -214,6 +214,16 @@ impl Txn {
             Op::Txn(txn) => txn.is_read_only(),
         })
     }
+
+    /// Returns whether any branch puts a key.
+    #[must_use]
+    pub fn has_put(&self) -> bool {
+        self.success.iter().chain(&self.failure).any(|op| match op {
+            Op::Put(_) => true,
+            Op::Range(_) | Op::DeleteRange(_) => false,
+            Op::Txn(txn) => txn.has_put(),
+        })
+    }
 }
 
 /// Answer to one [`Op`].

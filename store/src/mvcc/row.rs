@@ -18,7 +18,8 @@ pub struct RowId {
     pub sub: u32,
 }
 
-const ROW_KEY_BYTES: usize = 12;
+/// Length of an engine key.
+pub(crate) const ROW_KEY_BYTES: usize = 12;
 /// Format 1 of the two kinds of rows.
 const PUT_ROW: u8 = 0x01;
 const TOMBSTONE_ROW: u8 = 0x02;

@@ -15,14 +15,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::alarms::Alarms;
 use super::digest::{SetHash, element};
-use super::index::{Index, NewRow, Version};
+use super::index::{Index, NewRow, RowBytes, Version};
 use super::leases::{Lease, Leases};
 use super::meta::{self, StateRecord};
 use super::row::{Row, corrupt};
 use super::{
-    Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId, LeaseRemaining, Refusal,
-    Revision, RevisionEvents, RowId,
+    Alarm, Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId, LeaseRemaining,
+    Refusal, Revision, RevisionEvents, RowId,
 };
 use crate::engine::{Batch, Engine, EngineError};
 
@@ -31,6 +32,7 @@ pub struct Store {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) index: Index,
     pub(super) leases: Leases,
+    pub(super) alarms: Alarms,
     pub(super) state: StateRecord,
     set_hash: SetHash,
     pub(super) pending: Pending,
@@ -78,12 +80,14 @@ impl Store {
             engine,
             index: Index::default(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             state: stored.map_or(StateRecord::EMPTY, |(state, _)| state),
             set_hash: SetHash::default(),
             pending: Pending::default(),
             collecting: None,
         };
         store.load_leases()?;
+        store.load_alarms()?;
         store.load_rows()?;
         match stored {
             Some((_, digest)) if digest != store.digest() => {
@@ -103,17 +107,28 @@ impl Store {
     }
 
     fn load_leases(&mut self) -> Result<(), EngineError> {
-        let (from, before) = meta::lease_keys();
+        for record in self.load_records(meta::lease_keys())? {
+            self.leases.insert(Lease::decode(record)?);
+        }
+        Ok(())
+    }
+
+    fn load_alarms(&mut self) -> Result<(), EngineError> {
+        for record in self.load_records(meta::alarm_keys())? {
+            self.alarms.raise(Alarm::decode(record)?);
+        }
+        Ok(())
+    }
+
+    /// Reads all records of one kind, and counts them into the digest.
+    fn load_records(&mut self, (from, before): (Bytes, Bytes)) -> Result<Vec<Bytes>, EngineError> {
         let mut records = Vec::new();
         self.engine.scan(&from, Some(&before), &mut |_, value| {
             records.push(Bytes::copy_from_slice(value));
             ControlFlow::Continue(())
         })?;
-        for record in records {
-            self.set_hash.add(element(&record));
-            self.leases.insert(Lease::decode(record)?);
-        }
-        Ok(())
+        records.iter().for_each(|record| self.set_hash.add(element(record)));
+        Ok(records)
     }
 
     fn load_rows(&mut self) -> Result<(), EngineError> {
@@ -138,8 +153,7 @@ impl Store {
 
     /// Puts a row into index, leases and digest.
     fn index_row(&mut self, id: RowId, row: &Row, stored: Bytes) {
-        let version =
-            Version { row: id, create: row.kv.create_revision, version: row.kv.version, lease: row.kv.lease };
+        let version = Version::of(id, &row.kv, stored.len());
         let lease_before = self.index.live(&row.kv.key).map_or(LeaseId::NONE, |old| old.lease);
         self.leases.attach(&row.kv.key, lease_before, row.kv.lease);
         let element = element(&stored);
@@ -180,6 +194,17 @@ impl Store {
         self.leases.iter()
     }
 
+    /// Returns the alarms that are raised, in order of their kind.
+    pub fn alarms(&self) -> impl Iterator<Item = Alarm> {
+        self.alarms.iter().copied()
+    }
+
+    /// Returns what the rows that this member holds take in the engine.
+    #[must_use]
+    pub fn row_bytes(&self) -> RowBytes {
+        self.index.bytes()
+    }
+
     /// Returns the engine below.
     #[must_use]
     pub fn engine(&self) -> &Arc<dyn Engine> {
@@ -192,21 +217,37 @@ impl Store {
     /// Only when the engine fails; the member must stop then. A refused command is an answer, not an error.
     pub fn apply(&mut self, command: &Command) -> Result<Applied, EngineError> {
         let mut events = Vec::new();
-        let answer = match command {
-            Command::Txn(txn) => self.apply_txn(txn, &mut events)?.map(Answer::Txn),
+        let answer = match self.alarms.check(command) {
+            Ok(()) => self.run_command(command, &mut events)?,
+            Err(refusal) => Err(refusal),
+        };
+        Ok(Applied { answer, revision: self.state.revision, events })
+    }
+
+    fn run_command(
+        &mut self,
+        command: &Command,
+        events: &mut Vec<RevisionEvents>,
+    ) -> Result<Result<Answer, Refusal>, EngineError> {
+        Ok(match command {
+            Command::Txn(txn) => self.apply_txn(txn, events)?.map(Answer::Txn),
             Command::Compact { revision } => self.apply_compact(*revision).map(|()| Answer::Done),
             Command::LeaseGrant { id, ttl_seconds } => self.apply_grant(*id, *ttl_seconds),
-            Command::LeaseRevoke { id } => self.apply_revoke(*id, &mut events)?.map(|()| Answer::Done),
+            Command::LeaseRevoke { id } => self.apply_revoke(*id, events)?.map(|()| Answer::Done),
             Command::LeaseExpire { leases } => {
-                self.apply_expire(leases, &mut events)?;
+                self.apply_expire(leases, events)?;
                 Ok(Answer::Done)
             }
             Command::LeaseCheckpoint { leases } => {
                 self.apply_checkpoint(leases);
                 Ok(Answer::Done)
             }
-        };
-        Ok(Applied { answer, revision: self.state.revision, events })
+            Command::AlarmRaise(alarm) => {
+                self.raise_alarm(*alarm);
+                Ok(Answer::Done)
+            }
+            Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.clear_alarm(*alarm) }),
+        })
     }
 
     /// Keeps a record of the replication layer (applied id, membership) in the next commit.
@@ -306,6 +347,23 @@ impl Store {
         }
     }
 
+    fn raise_alarm(&mut self, alarm: Alarm) {
+        if self.alarms.raise(alarm) {
+            let record = alarm.encode();
+            self.set_hash.add(element(&record));
+            self.pending.batch.put(meta::alarm_key(alarm), record);
+        }
+    }
+
+    fn clear_alarm(&mut self, alarm: Alarm) -> bool {
+        let was_raised = self.alarms.clear(alarm);
+        if was_raised {
+            self.set_hash.remove(element(&alarm.encode()));
+            self.pending.batch.delete(meta::alarm_key(alarm));
+        }
+        was_raised
+    }
+
     /// Makes the next commit write the store's numbers even if no row changed.
     pub(super) fn touch_state(&mut self) {
         self.pending.state_changed = true;
@@ -373,7 +431,7 @@ impl Store {
 
     /// Returns a key as it is now, uncommitted changes included.
     pub(super) fn live_kv(&self, key: &[u8]) -> Result<Option<KeyValue>, EngineError> {
-        match self.index.live(key).map(|version| version.row) {
+        match self.index.live(key).map(Version::row) {
             Some(row) => self.read_row(key, row).map(Some),
             None => Ok(None),
         }

@@ -92,9 +92,9 @@ impl Store {
             let order = match &compare.target {
                 CompareTarget::Version(given) => version.version.cmp(given),
                 CompareTarget::CreateRevision(given) => version.create.cmp(given),
-                CompareTarget::ModRevision(given) => version.row.main.cmp(given),
+                CompareTarget::ModRevision(given) => version.main.cmp(given),
                 CompareTarget::Lease(given) => version.lease.cmp(given),
-                CompareTarget::Value(given) => self.read_row(key, version.row)?.value.cmp(given),
+                CompareTarget::Value(given) => self.read_row(key, version.row())?.value.cmp(given),
                 CompareTarget::Unknown => Ordering::Equal,
             };
             if !relation_holds(compare.result, order) {

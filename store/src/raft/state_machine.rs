@@ -71,7 +71,11 @@ impl LeaseChange {
             }
             Command::LeaseRevoke { id } => Self::Ended(vec![*id]),
             Command::LeaseExpire { leases } => Self::Ended(leases.iter().map(|lease| lease.id).collect()),
-            Command::Txn(_) | Command::Compact { .. } | Command::LeaseCheckpoint { .. } => Self::None,
+            Command::Txn(_)
+            | Command::Compact { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::AlarmRaise(_)
+            | Command::AlarmClear(_) => Self::None,
         }
     }
 }

@@ -119,6 +119,7 @@ pub fn encode_answer(answer: &Result<Answer, Refusal>, revision: Revision) -> By
         Ok(Answer::LeaseGranted { id, ttl_seconds }) => {
             Wire::LeaseGranted(wire::LeaseGrant { id: id.0, ttl_seconds })
         }
+        Ok(Answer::AlarmCleared { was_raised }) => Wire::AlarmCleared(wire::AlarmCleared { was_raised }),
         Ok(Answer::Done) => Wire::Done(wire::Done {}),
         Err(refusal) => Wire::Refused(refusal_to_wire(&refusal)),
     };
@@ -141,6 +142,7 @@ pub fn decode_answer(bytes: Bytes) -> Result<(Result<Answer, Refusal>, Revision)
         Wire::LeaseGranted(granted) => {
             Ok(Answer::LeaseGranted { id: LeaseId(granted.id), ttl_seconds: granted.ttl_seconds })
         }
+        Wire::AlarmCleared(wire::AlarmCleared { was_raised }) => Ok(Answer::AlarmCleared { was_raised }),
         Wire::Done(wire::Done {}) => Ok(Answer::Done),
         Wire::Refused(refused) => Err(refusal_from_wire(&refused)?),
     };
@@ -154,6 +156,8 @@ fn refusal_to_wire(refusal: &Refusal) -> wire::Refused {
         Refusal::LeaseNotFound => (Reason::LeaseNotFound, 0, 0),
         Refusal::LeaseExists => (Reason::LeaseExists, 0, 0),
         Refusal::KeyNotFound => (Reason::KeyNotFound, 0, 0),
+        Refusal::NoSpace => (Reason::NoSpace, 0, 0),
+        Refusal::Corrupt => (Reason::Corrupt, 0, 0),
     };
     wire::Refused { reason: reason.into(), requested, limit }
 }
@@ -166,6 +170,8 @@ fn refusal_from_wire(refused: &wire::Refused) -> Result<Refusal, WireError> {
         Reason::LeaseNotFound => Ok(Refusal::LeaseNotFound),
         Reason::LeaseExists => Ok(Refusal::LeaseExists),
         Reason::KeyNotFound => Ok(Refusal::KeyNotFound),
+        Reason::NoSpace => Ok(Refusal::NoSpace),
+        Reason::Corrupt => Ok(Refusal::Corrupt),
         Reason::Unspecified => Err(WireError::Missing("reason of a refusal")),
     }
 }

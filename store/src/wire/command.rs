@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use prost::Message;
+use proto::etcdserverpb::AlarmMember;
 use proto::store as wire;
 use wire::command::Command as Wire;
 
 use super::WireError;
 use super::request::{txn_from_wire, txn_to_wire};
-use crate::mvcc::{Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
+use crate::mvcc::{Alarm, Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
 
 /// Format that this version writes; a higher one is refused (safety rule 9).
 pub const COMMAND_FORMAT: u32 = 1;
@@ -33,6 +34,8 @@ pub fn encode_command(command: &Command) -> Bytes {
             let leases = leases.into_iter().map(remaining_to_wire).collect();
             Wire::LeaseCheckpoint(wire::LeaseCheckpoint { leases })
         }
+        Command::AlarmRaise(alarm) => Wire::AlarmRaise(alarm.into()),
+        Command::AlarmClear(alarm) => Wire::AlarmClear(alarm.into()),
     };
     wire::Command { format: COMMAND_FORMAT, command: Some(command) }.encode_to_vec().into()
 }
@@ -63,7 +66,13 @@ pub fn decode_command(bytes: Bytes) -> Result<Command, WireError> {
         Wire::LeaseCheckpoint(checkpoint) => Command::LeaseCheckpoint {
             leases: checkpoint.leases.into_iter().map(remaining_from_wire).collect(),
         },
+        Wire::AlarmRaise(alarm) => Command::AlarmRaise(alarm_from_wire(alarm)?),
+        Wire::AlarmClear(alarm) => Command::AlarmClear(alarm_from_wire(alarm)?),
     })
+}
+
+fn alarm_from_wire(alarm: AlarmMember) -> Result<Alarm, WireError> {
+    Alarm::from_wire(alarm).ok_or(WireError::Missing("kind of an alarm"))
 }
 
 fn remaining_to_wire(remaining: LeaseRemaining) -> wire::LeaseRemaining {
@@ -84,7 +93,7 @@ fn remaining_from_wire(remaining: wire::LeaseRemaining) -> LeaseRemaining {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::{Op, Put, Txn};
+    use crate::mvcc::{AlarmKind, Op, Put, Txn};
 
     /// Commands with the bytes that format 1 gave them; logs on disk hold such bytes.
     fn format_1() -> Vec<(Command, &'static str)> {
@@ -102,6 +111,8 @@ mod tests {
                 },
                 "08013a080a06080510021809",
             ),
+            (Command::AlarmRaise(Alarm { kind: AlarmKind::NoSpace, member: 3 }), "0801420408031001"),
+            (Command::AlarmClear(Alarm { kind: AlarmKind::Corrupt, member: 0 }), "08014a021002"),
         ]
     }
 

@@ -171,3 +171,37 @@ fn response_op(value: &Value) -> pb::ResponseOp {
     });
     pb::ResponseOp { response }
 }
+
+fn alarm_type(value: &Value) -> i32 {
+    named(value, |name| pb::AlarmType::from_str_name(name).map(i32::from))
+}
+
+fn member_id(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+pub(crate) fn alarm_request(value: &Value) -> pb::AlarmRequest {
+    use pb::alarm_request::AlarmAction;
+    pb::AlarmRequest {
+        action: named(&value["action"], |name| AlarmAction::from_str_name(name).map(i32::from)),
+        member_id: member_id(&value["memberID"]),
+        alarm: alarm_type(&value["alarm"]),
+    }
+}
+
+pub(crate) fn alarm_response(value: &Value) -> pb::AlarmResponse {
+    let alarm = |value: &Value| pb::AlarmMember {
+        member_id: member_id(&value["memberID"]),
+        alarm: alarm_type(&value["alarm"]),
+    };
+    pb::AlarmResponse { header: header(&value["header"]), alarms: list(&value["alarms"], alarm) }
+}
+
+/// Only what does not differ from server to server.
+pub(crate) fn status_response(value: &Value) -> pb::StatusResponse {
+    pb::StatusResponse {
+        errors: list(&value["errors"], |error| error.as_str().unwrap().to_owned()),
+        is_learner: flag(&value["isLearner"]),
+        ..pb::StatusResponse::default()
+    }
+}

@@ -192,6 +192,8 @@ fn member_config(number: usize) -> MemberConfig {
         // Small enough that members that were away get snapshots.
         snapshot_entries: 200,
         entries_kept: Some(50),
+        quota_bytes: 0,
+        auto_compaction: store::AutoCompaction::Off,
     }
 }
 

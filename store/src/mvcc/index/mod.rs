@@ -3,19 +3,26 @@
 //! It answers existence, compares on numbers, counts and historic lookups without touching the engine, and keeps the newest
 //! rows of hot keys under a byte budget. It is rebuilt from the rows when a store is opened; `rebuilt == live` is tested.
 //!
-//! A key stays here with its tombstone until compaction collects it. Counts walk the range (subtree counts are to come).
+//! A key stays here with its tombstone until compaction collects it. [`tree`] counts the keys of a range that exist now without
+//! walking them; how many existed at an earlier revision takes a walk.
 
-use std::collections::BTreeMap;
+mod tree;
+
 use std::ops::Bound;
 
 use bytes::Bytes;
+use tree::{Counted, Tree};
 
-use super::{KeyRange, LeaseId, RangeEnd, Revision, RowId};
+use super::row::ROW_KEY_BYTES;
+use super::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, RowId};
 
-/// One row of a key, without its value.
+/// One row of a key, without its value. There is one for every row of the store, so it is kept small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    pub(crate) row: RowId,
+    pub(crate) main: Revision,
+    sub: u32,
+    /// Bytes of key and value in the engine.
+    size: u32,
     pub(crate) create: Revision,
     /// Counted from 1 within a generation; 0 marks a tombstone.
     pub(crate) version: i64,
@@ -23,6 +30,27 @@ pub(crate) struct Version {
 }
 
 impl Version {
+    /// Returns the version that a stored row is; `stored_len` is the length of its value in the engine.
+    pub(crate) fn of(id: RowId, kv: &KeyValue, stored_len: usize) -> Self {
+        let size = u32::try_from(stored_len + ROW_KEY_BYTES).expect("a row is smaller than a request");
+        Self {
+            main: id.main,
+            sub: id.sub,
+            size,
+            create: kv.create_revision,
+            version: kv.version,
+            lease: kv.lease,
+        }
+    }
+
+    pub(crate) fn row(&self) -> RowId {
+        RowId { main: self.main, sub: self.sub }
+    }
+
+    fn live_bytes(&self) -> u64 {
+        if self.is_alive() { u64::from(self.size) } else { 0 }
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.version > 0
     }
@@ -31,19 +59,32 @@ impl Version {
 /// All rows of one key that are not collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyEntry {
-    newest: Version,
-    /// Hash of the newest row, for the state digest.
-    element: u128,
+    newest: Newest,
     /// Oldest first, all older than `newest`.
     older: Vec<Version>,
-    /// The newest row as stored, when it lives and fits the budget.
+}
+
+/// The newest row of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Newest {
+    version: Version,
+    /// Hash of the row, for the state digest.
+    element: u128,
+    /// The row as stored, when it lives and fits the budget.
     cached: Option<Bytes>,
+}
+
+impl Counted for KeyEntry {
+    /// Keys that exist now count.
+    fn counts(&self) -> bool {
+        self.newest.version.is_alive()
+    }
 }
 
 impl KeyEntry {
     /// Returns the newest row if the key exists now.
     pub(crate) fn live(&self) -> Option<&Version> {
-        self.newest.is_alive().then_some(&self.newest)
+        Some(&self.newest.version).filter(|newest| newest.is_alive())
     }
 
     /// Returns the row that held at `revision`, if the key existed then.
@@ -53,10 +94,10 @@ impl KeyEntry {
 
     /// Returns the row before `row`, if the key existed then and the row is not collected.
     pub(crate) fn before(&self, row: RowId) -> Option<&Version> {
-        let previous = if self.newest.row < row {
-            &self.newest
+        let previous = if self.newest.version.row() < row {
+            &self.newest.version
         } else {
-            let after = self.older.partition_point(|version| version.row < row);
+            let after = self.older.partition_point(|version| version.row() < row);
             self.older.get(after.checked_sub(1)?)?
         };
         previous.is_alive().then_some(previous)
@@ -64,29 +105,48 @@ impl KeyEntry {
 
     /// Returns the stored bytes of `row` if they are cached.
     pub(crate) fn cached(&self, row: RowId) -> Option<&Bytes> {
-        self.cached.as_ref().filter(|_| self.newest.row == row)
+        self.newest.cached.as_ref().filter(|_| self.newest.version.row() == row)
     }
 
     /// Returns whether a compaction at `compacted` keeps `row`: it is newer, or it held then, or it is a tombstone at just
     /// that revision (a watch from there must see it).
     pub(crate) fn survives(&self, row: RowId, compacted: Revision) -> bool {
         row.main > compacted
-            || self.held_at(compacted).is_some_and(|held| held.row == row && outlives(held, compacted))
+            || self.held_at(compacted).is_some_and(|held| held.row() == row && outlives(held, compacted))
+    }
+
+    /// Puts a row above all others and returns the one that it hides.
+    fn push(&mut self, newest: Newest) -> Newest {
+        let hidden = &self.newest.version;
+        assert!(hidden.row() < newest.version.row(), "rows of a key are added in revision order");
+        self.older.push(*hidden);
+        std::mem::replace(&mut self.newest, newest)
+    }
+
+    /// Drops all rows but the newest that a compaction at `compacted` does not keep.
+    fn drop_older(&mut self, compacted: Revision) -> Vec<Version> {
+        if self.newest.version.main <= compacted {
+            return std::mem::take(&mut self.older);
+        }
+        let held_count = self.older.partition_point(|version| version.main <= compacted);
+        let held = held_count.checked_sub(1).and_then(|last| self.older.get(last));
+        let kept = usize::from(held.is_some_and(|held| outlives(held, compacted)));
+        self.older.drain(..held_count - kept).collect()
     }
 
     /// Returns the newest row up to `revision`, tombstones included.
     fn held_at(&self, revision: Revision) -> Option<&Version> {
-        if self.newest.row.main <= revision {
-            return Some(&self.newest);
+        if self.newest.version.main <= revision {
+            return Some(&self.newest.version);
         }
-        let after = self.older.partition_point(|version| version.row.main <= revision);
+        let after = self.older.partition_point(|version| version.main <= revision);
         self.older.get(after.checked_sub(1)?)
     }
 }
 
 /// Whether a compaction at `compacted` keeps the row that held then.
 fn outlives(held: &Version, compacted: Revision) -> bool {
-    held.is_alive() || held.row.main == compacted
+    held.is_alive() || held.main == compacted
 }
 
 /// A new row for [`Index::push`].
@@ -102,8 +162,27 @@ pub(crate) struct NewRow {
 /// Rows by key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
-    keys: BTreeMap<Bytes, KeyEntry>,
+    keys: Tree<KeyEntry>,
+    /// Revision of the newest row.
+    newest: Revision,
     cached_bytes: usize,
+    bytes: RowBytes,
+}
+
+/// What rows take in the engine, keys included; not on disk, where they are compressed and old ones linger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowBytes {
+    /// All rows that are not collected: what exists now and its history.
+    pub all: u64,
+    /// Rows of keys that exist now.
+    pub live: u64,
+}
+
+impl RowBytes {
+    fn add(&mut self, version: &Version) {
+        self.all += u64::from(version.size);
+        self.live += version.live_bytes();
+    }
 }
 
 /// Most bytes of newest rows kept in memory. A control plane of a few thousand nodes fits; beyond it, reads go to the engine.
@@ -121,61 +200,80 @@ impl Index {
     }
 
     /// Returns the keys of a range in order, deleted ones included.
-    pub(crate) fn range(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &KeyEntry)> {
-        let start = Bound::Included(range.start.as_ref());
+    pub(crate) fn range<'a>(
+        &'a self,
+        range: &'a KeyRange,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a KeyEntry)> {
         let end = match &range.end {
             RangeEnd::Single => Bound::Included(range.start.as_ref()),
-            // An end at or below the start is an empty range, which the map would not accept as bounds.
-            RangeEnd::Before(end) if end <= &range.start => Bound::Excluded(range.start.as_ref()),
             RangeEnd::Before(end) => Bound::Excluded(end.as_ref()),
             RangeEnd::Unbounded => Bound::Unbounded,
         };
-        self.keys.range::<[u8], _>((start, end))
+        self.keys.range(Bound::Included(range.start.as_ref()), end)
+    }
+
+    /// Returns how many keys of a range exist now, without walking it.
+    pub(crate) fn count(&self, range: &KeyRange) -> usize {
+        match &range.end {
+            RangeEnd::Single => usize::from(self.live(&range.start).is_some()),
+            RangeEnd::Before(end) => {
+                let before_end = self.keys.counted_before(end);
+                before_end.saturating_sub(self.keys.counted_before(&range.start))
+            }
+            RangeEnd::Unbounded => self.keys.counted() - self.keys.counted_before(&range.start),
+        }
+    }
+
+    /// Returns the revision of the newest row; a read at it or later reads what is there now.
+    pub(crate) fn newest(&self) -> Revision {
+        self.newest
+    }
+
+    /// Returns what all rows take.
+    pub(crate) fn bytes(&self) -> RowBytes {
+        self.bytes
     }
 
     /// Adds the newest row of a key and returns the hash of the row that it hides, if that one was alive.
     pub(crate) fn push(&mut self, key: &Bytes, row: NewRow) -> Option<u128> {
+        self.bytes.add(&row.version);
         let fits = self.cached_bytes + row.stored.len() <= CACHE_BYTES_MAX;
-        let cached = (row.version.is_alive() && fits).then_some(row.stored);
+        let NewRow { version, element, stored } = row;
+        let cached = (version.is_alive() && fits).then_some(stored);
         self.cached_bytes += cached.as_ref().map_or(0, Bytes::len);
-        let Some(entry) = self.keys.get_mut(key) else {
-            let entry = KeyEntry { newest: row.version, element: row.element, older: Vec::new(), cached };
+        self.newest = self.newest.max(version.main);
+        let newest = Newest { version, element, cached };
+        let Some(old) = self.keys.update(key, |entry| entry.push(newest.clone())) else {
+            let entry = KeyEntry { newest, older: Vec::new() };
             // The key is copied: the caller's bytes may be a slice of a whole request.
             self.keys.insert(Bytes::copy_from_slice(key), entry);
             return None;
         };
-        assert!(entry.newest.row < row.version.row, "rows of a key are added in revision order");
-        let hidden = entry.live().map(|_| entry.element);
-        entry.older.push(entry.newest);
-        entry.newest = row.version;
-        entry.element = row.element;
-        self.cached_bytes -= std::mem::replace(&mut entry.cached, cached).map_or(0, |old| old.len());
-        hidden
+        self.bytes.live -= old.version.live_bytes();
+        self.cached_bytes -= old.cached.map_or(0, |cached| cached.len());
+        old.version.is_alive().then_some(old.element)
     }
 
     /// Drops the rows of a key that a compaction at `compacted` does not keep, and returns them.
     pub(crate) fn collect(&mut self, key: &[u8], compacted: Revision) -> Vec<RowId> {
-        let Some(entry) = self.keys.get_mut(key) else {
+        let Some((mut dropped, newest)) =
+            self.keys.update(key, |entry| (entry.drop_older(compacted), entry.newest.version))
+        else {
             return Vec::new();
         };
-        if entry.newest.row.main <= compacted {
-            let mut dropped: Vec<RowId> = entry.older.drain(..).map(|version| version.row).collect();
-            if !outlives(&entry.newest, compacted) {
-                // Only a tombstone can be the newest row and go, so nothing is cached here.
-                dropped.push(entry.newest.row);
-                self.keys.remove(key);
-            }
-            return dropped;
+        if newest.main <= compacted && !outlives(&newest, compacted) {
+            // Only a tombstone can be the newest row and go, so nothing is cached here.
+            dropped.push(newest);
+            self.keys.remove(key);
         }
-        let held_count = entry.older.partition_point(|version| version.row.main <= compacted);
-        let held = held_count.checked_sub(1).and_then(|last| entry.older.get(last));
-        let kept = usize::from(held.is_some_and(|held| outlives(held, compacted)));
-        entry.older.drain(..held_count - kept).map(|version| version.row).collect()
+        // None of them was the newest of a living key, so what lives takes as much as before.
+        self.bytes.all -= dropped.iter().map(|version| u64::from(version.size)).sum::<u64>();
+        dropped.iter().map(Version::row).collect()
     }
 
     /// Returns all keys, for comparison with a rebuilt index.
     #[cfg(test)]
-    pub(crate) fn keys(&self) -> &BTreeMap<Bytes, KeyEntry> {
+    pub(crate) fn keys(&self) -> &Tree<KeyEntry> {
         &self.keys
     }
 }

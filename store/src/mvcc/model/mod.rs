@@ -7,14 +7,17 @@
 mod program;
 mod reference;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use program::Program;
 use reference::Reference;
 
+use super::meta::META_PREFIX;
+use super::row::ROW_KEY_BYTES;
 use super::{Collection, Command, Range, RangeResult, Refusal, Revision, Store};
 use crate::engine::MemoryEngine;
-use crate::mvcc::{Event, HistoryLimits, RevisionEvents};
+use crate::mvcc::{Event, EventKind, HistoryLimits, RevisionEvents, Row, RowBytes};
 use crate::wire::{decode_answer, decode_command, encode_answer, encode_command};
 
 const PROGRAMS: u64 = 3000;
@@ -56,7 +59,26 @@ impl Run {
         assert_eq!(reopened.index.keys(), self.store.index.keys());
         assert_eq!(reopened.leases, self.store.leases);
         assert_eq!(reopened.digest(), self.store.digest());
+        assert!(reopened.alarms().eq(self.reference.alarms()));
+        assert_eq!(reopened.row_bytes(), self.store.row_bytes());
+        self.check_bytes();
         self.store = reopened;
+    }
+
+    /// What the rows are said to take is what the engine holds of them.
+    fn check_bytes(&self) {
+        let mut all = 0;
+        let engine = self.store.engine();
+        let mut add = |key: &[u8], value: &[u8]| {
+            all += u64::try_from(key.len() + value.len()).unwrap();
+            ControlFlow::Continue(())
+        };
+        engine.scan(b"", Some(&[META_PREFIX]), &mut add).unwrap();
+        let live = self.reference.space().values().map(|kv| {
+            let row = Row { kind: EventKind::Put, kv: kv.clone() };
+            u64::try_from(ROW_KEY_BYTES + row.encode().len()).unwrap()
+        });
+        assert_eq!(self.store.row_bytes(), RowBytes { all, live: live.sum() });
     }
 
     /// A watch from any readable revision gets exactly what was published.

@@ -5,8 +5,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::mvcc::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, GrantedLease, KeyRange, LeaseId,
-    LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget, Txn,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, GrantedLease, KeyRange,
+    LeaseId, LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget, Txn,
 };
 
 const KEYS: usize = 8;
@@ -56,8 +56,15 @@ impl Program {
                     leases: vec![LeaseRemaining { lease: self.granted(), remaining_seconds }],
                 }
             }
+            6 if self.one_in(10) => Command::AlarmRaise(self.alarm()),
+            6 => Command::AlarmClear(self.alarm()),
             _ => Command::Txn(self.valid_txn()),
         }
+    }
+
+    fn alarm(&mut self) -> Alarm {
+        let kind = if self.one_in(2) { AlarmKind::NoSpace } else { AlarmKind::Corrupt };
+        Alarm { kind, member: 1 }
     }
 
     fn valid_txn(&mut self) -> Txn {

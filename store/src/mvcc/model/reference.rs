@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::mvcc::{
-    Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind, KeyRange, KeyValue,
-    LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal, Revision, RevisionEvents, SortOrder,
-    SortTarget, Txn, TxnResult,
+    Alarm, AlarmKind, Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind,
+    KeyRange, KeyValue, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal, Revision,
+    RevisionEvents, SortOrder, SortTarget, Txn, TxnResult,
 };
 
-type Space = BTreeMap<Bytes, KeyValue>;
+pub(super) type Space = BTreeMap<Bytes, KeyValue>;
 
 pub(super) struct Reference {
     /// The key space after each revision, from revision 1 on.
@@ -19,6 +19,7 @@ pub(super) struct Reference {
     /// Lease to grant number and time to live.
     leases: BTreeMap<LeaseId, (u64, i64)>,
     grants: u64,
+    alarms: BTreeSet<Alarm>,
 }
 
 fn inside(range: &KeyRange, key: &Bytes) -> bool {
@@ -57,7 +58,13 @@ impl Doing<'_> {
 
 impl Reference {
     pub(super) fn new() -> Self {
-        Self { spaces: vec![Space::new()], compacted: Revision(-1), leases: BTreeMap::new(), grants: 0 }
+        Self {
+            spaces: vec![Space::new()],
+            compacted: Revision(-1),
+            leases: BTreeMap::new(),
+            grants: 0,
+            alarms: BTreeSet::new(),
+        }
     }
 
     pub(super) fn compacted(&self) -> Revision {
@@ -72,6 +79,11 @@ impl Reference {
         &self.spaces[usize::try_from(revision.0.max(1)).unwrap() - 1]
     }
 
+    /// Returns the key space as it is now.
+    pub(super) fn space(&self) -> &Space {
+        self.space_at(self.current())
+    }
+
     /// The revision of the row that a key had at `revision`.
     pub(super) fn held_at(&self, key: &Bytes, revision: Revision) -> Option<Revision> {
         self.space_at(revision).get(key).map(|kv| kv.mod_revision)
@@ -82,9 +94,28 @@ impl Reference {
         Doing { before, space: before.clone(), revision: self.current().next(), events: Vec::new() }
     }
 
+    pub(super) fn alarms(&self) -> impl Iterator<Item = Alarm> {
+        self.alarms.iter().copied()
+    }
+
+    fn is_raised(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let mut events = Vec::new();
+        let frozen = match command {
+            Command::Txn(txn) => !txn.is_read_only(),
+            Command::LeaseCheckpoint { .. } | Command::AlarmRaise(_) | Command::AlarmClear(_) => false,
+            Command::Compact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseExpire { .. } => true,
+        };
         let answer = match command {
+            _ if frozen && self.is_raised(AlarmKind::Corrupt) => Err(Refusal::Corrupt),
+            Command::Txn(txn) if txn.has_put() && self.is_raised(AlarmKind::NoSpace) => Err(Refusal::NoSpace),
+            Command::LeaseGrant { .. } if self.is_raised(AlarmKind::NoSpace) => Err(Refusal::NoSpace),
             Command::Txn(txn) => self.txn(txn, &mut events).map(Answer::Txn),
             Command::Compact { revision } => self.compact(*revision),
             Command::LeaseGrant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
@@ -99,6 +130,11 @@ impl Reference {
                 Ok(Answer::Done)
             }
             Command::LeaseCheckpoint { .. } => Ok(Answer::Done),
+            Command::AlarmRaise(alarm) => {
+                self.alarms.insert(*alarm);
+                Ok(Answer::Done)
+            }
+            Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.alarms.remove(alarm) }),
         };
         Applied { answer, revision: self.current(), events }
     }
