@@ -17,6 +17,21 @@ struct Chosen<'a> {
     nested: Vec<Chosen<'a>>,
 }
 
+impl Chosen<'_> {
+    /// Visits the steps of the path in order, until one is refused.
+    fn visit(&self, check: &mut impl FnMut(&Op) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let mut nested = self.nested.iter();
+        for op in self.ops {
+            check(op)?;
+            match op {
+                Op::Txn(_) => nested.next().expect("one choice for each nested txn").visit(check)?,
+                Op::Range(_) | Op::Put(_) | Op::DeleteRange(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Store {
     pub(super) fn apply_txn(
         &mut self,
@@ -104,23 +119,24 @@ impl Store {
         Ok(found || absent_holds(compare))
     }
 
+    /// Checks all puts of the chosen path before its reads, as etcd does: of several refusals a client gets the same one.
     fn check(&self, chosen: &Chosen<'_>) -> Result<(), Refusal> {
-        let mut nested = chosen.nested.iter();
-        for op in chosen.ops {
-            match op {
-                Op::Put(put) => self.check_put(put)?,
-                Op::Range(range) => self.check_readable(range.revision)?,
-                Op::DeleteRange(_) => {}
-                Op::Txn(_) => self.check(nested.next().expect("one choice for each nested txn"))?,
-            }
-        }
-        Ok(())
+        chosen.visit(&mut |op| match op {
+            Op::Put(put) => self.check_put(put),
+            Op::Range(_) | Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
+        })?;
+        chosen.visit(&mut |op| match op {
+            Op::Range(range) => self.check_readable(range.revision),
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
+        })
     }
 
     fn check_put(&self, put: &Put) -> Result<(), Refusal> {
-        self.leases.check(put.lease)?;
         let needs_key = put.ignore_value || put.ignore_lease;
-        if needs_key && self.index.live(&put.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
+        if needs_key && self.index.live(&put.key).is_none() {
+            return Err(Refusal::KeyNotFound);
+        }
+        self.leases.check(put.lease)
     }
 
     fn run(&mut self, chosen: &Chosen<'_>, writing: &mut Writing) -> Result<TxnResult, EngineError> {

@@ -22,6 +22,16 @@ pub(super) struct Reference {
     alarms: BTreeSet<Alarm>,
 }
 
+/// Collects the steps of the path that a transaction takes.
+fn steps<'t>(txn: &'t Txn, before: &Space, path: &mut Vec<&'t Op>) {
+    for op in Reference::branch(txn, before).1 {
+        path.push(op);
+        if let Op::Txn(nested) = op {
+            steps(nested, before, path);
+        }
+    }
+}
+
 fn inside(range: &KeyRange, key: &Bytes) -> bool {
     match &range.end {
         RangeEnd::Single => *key == range.start,
@@ -195,22 +205,22 @@ impl Reference {
     }
 
     fn check(&self, txn: &Txn, before: &Space) -> Result<(), Refusal> {
-        for op in Self::branch(txn, before).1 {
-            match op {
-                Op::Put(put) => {
-                    if put.lease.0 != 0 && !self.leases.contains_key(&put.lease) {
-                        return Err(Refusal::LeaseNotFound);
-                    }
-                    if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) {
-                        return Err(Refusal::KeyNotFound);
-                    }
+        let mut path = Vec::new();
+        steps(txn, before, &mut path);
+        for op in &path {
+            if let Op::Put(put) = op {
+                if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) {
+                    return Err(Refusal::KeyNotFound);
                 }
-                Op::Range(range) => self.readable(range)?,
-                Op::DeleteRange(_) => {}
-                Op::Txn(nested) => self.check(nested, before)?,
+                if put.lease.0 != 0 && !self.leases.contains_key(&put.lease) {
+                    return Err(Refusal::LeaseNotFound);
+                }
             }
         }
-        Ok(())
+        path.iter().try_for_each(|op| match op {
+            Op::Range(range) => self.readable(range),
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
+        })
     }
 
     fn readable(&self, range: &Range) -> Result<(), Refusal> {
