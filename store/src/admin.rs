@@ -15,6 +15,13 @@ pub struct MemberInfo {
     pub is_learner: bool,
 }
 
+/// A member that was just added, and all members with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddedMember {
+    pub member: MemberInfo,
+    pub members: Vec<MemberInfo>,
+}
+
 /// Numbers about this member that are not part of the replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberNumbers {
@@ -52,6 +59,8 @@ pub enum AdminError {
     InvalidUrls,
     #[error("peer URLs already exist")]
     PeerUrlsExist,
+    #[error("member id already exists")]
+    MemberExists,
     #[error("too few started members for this change")]
     NotEnoughStarted,
     #[error("cluster is unhealthy")]
@@ -77,6 +86,11 @@ pub trait Admin: Send + Sync + 'static {
     /// Returns this member's numbers, without asking anyone.
     fn numbers(&self) -> MemberNumbers;
 
+    /// Whether this member is a learner, which answers few requests. Asked for every request.
+    fn is_learner(&self) -> bool {
+        false
+    }
+
     /// Hashes the key space up to `revision`, or up to now.
     async fn hash_kv(&self, revision: Option<Revision>) -> Result<KeySpaceHash, AdminError>;
 
@@ -89,23 +103,23 @@ pub trait Admin: Send + Sync + 'static {
     /// Clears an alarm and returns whether it was raised.
     async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError>;
 
-    /// Adds a member and returns it with its new id.
-    async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<MemberInfo, AdminError> {
+    /// Adds a member and returns it with its new id. One that is no learner becomes a voter once it has caught up.
+    async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<AddedMember, AdminError> {
         Err(AdminError::Unimplemented("adding members"))
     }
 
-    /// Removes a member for good.
-    async fn remove_member(&self, _id: u64) -> Result<(), AdminError> {
+    /// Removes a member for good and returns those that stay.
+    async fn remove_member(&self, _id: u64) -> Result<Vec<MemberInfo>, AdminError> {
         Err(AdminError::Unimplemented("removing members"))
     }
 
-    /// Changes a member's peer URLs.
-    async fn update_member(&self, _id: u64, _peer_urls: Vec<String>) -> Result<(), AdminError> {
+    /// Changes a member's peer URLs and returns all members.
+    async fn update_member(&self, _id: u64, _peer_urls: Vec<String>) -> Result<Vec<MemberInfo>, AdminError> {
         Err(AdminError::Unimplemented("changing members"))
     }
 
-    /// Makes a learner a voter.
-    async fn promote_member(&self, _id: u64) -> Result<(), AdminError> {
+    /// Makes a learner a voter and returns all members.
+    async fn promote_member(&self, _id: u64) -> Result<Vec<MemberInfo>, AdminError> {
         Err(AdminError::Unimplemented("promoting members"))
     }
 

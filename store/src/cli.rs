@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 
-use crate::config::{Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
+use crate::config::{ClusterState, Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
 use crate::directory::DirectoryError;
 use crate::env::error_chain;
 use crate::etcd::{self, Edge, EtcdOptions};
-use crate::member::{AutoCompaction, Member, MemberError};
+use crate::member::{AutoCompaction, JoinError, Member, MemberError};
 use crate::net::PeerTls;
 use crate::wal::{WalConfig, is_full};
 
@@ -51,10 +51,10 @@ pub struct Args {
     /// Peer URLs that other members reach this one at
     #[arg(long, env = "ETCD_INITIAL_ADVERTISE_PEER_URLS", value_delimiter = ',')]
     pub initial_advertise_peer_urls: Vec<String>,
-    /// All members of a new cluster: name=URL[,name=URL...]
+    /// All members of the cluster, this one included: name=URL[,name=URL...]
     #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_delimiter = ',')]
     pub initial_cluster: Vec<String>,
-    /// Whether the cluster is new
+    /// Whether a member with an empty data directory forms a cluster or joins one that it was added to
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value = "new")]
     pub initial_cluster_state: ClusterState,
     /// Keeps clusters with equal addresses apart
@@ -95,13 +95,6 @@ pub struct Args {
     pub peer_trusted_ca_file: Option<PathBuf>,
 }
 
-/// Whether a cluster is formed or joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ClusterState {
-    New,
-    Existing,
-}
-
 /// What `--auto-compaction-retention` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AutoCompactionMode {
@@ -139,12 +132,14 @@ impl From<MemberError> for CliError {
             MemberError::Directory(DirectoryError::Io { source, .. }) if is_full(&source) => {
                 Self::Failed(line)
             }
-            MemberError::Start(reason) if !reason.is_newer_format() => Self::Failed(line),
+            MemberError::Start(reason) if reason.is_callers_mistake() => Self::Usage(line),
             MemberError::Directory(_)
             | MemberError::Listen { .. }
             | MemberError::NotInCluster
-            | MemberError::Start(_) => Self::Usage(line),
-            MemberError::Runtime(_) => Self::Failed(line),
+            | MemberError::Join(JoinError::NotAdded(_) | JoinError::OtherDirectory(_)) => Self::Usage(line),
+            MemberError::Start(_)
+            | MemberError::Join(JoinError::NobodyAnswers(_))
+            | MemberError::Runtime(_) => Self::Failed(line),
         }
     }
 }
@@ -203,12 +198,6 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
             ELECTION_TIMEOUT_MS.end()
         )));
     }
-    if args.initial_cluster_state == ClusterState::Existing && !args.data_dir.join("member").exists() {
-        return Err(CliError::Usage(
-            "--initial-cluster-state=existing with a new data directory is not implemented: members cannot be added yet"
-                .to_owned(),
-        ));
-    }
     let advertised = or_default(&args.initial_advertise_peer_urls, &args.listen_peer_urls);
     for url in advertised.iter().chain(&args.advertise_client_urls) {
         address(url)?;
@@ -230,6 +219,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         advertise_peer_urls: advertised,
         advertise_client_urls: or_default(&args.advertise_client_urls, &args.listen_client_urls),
         initial_cluster,
+        cluster_state: args.initial_cluster_state,
         cluster_token: args.initial_cluster_token.clone(),
         timing: Timing { election_timeout: Duration::from_millis(args.election_timeout) },
         wal: WalConfig::default(),

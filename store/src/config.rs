@@ -57,6 +57,14 @@ pub struct InitialMember {
     pub peer_urls: Vec<String>,
 }
 
+/// Whether a member with a new data directory forms a cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClusterState {
+    New,
+    /// It was added before, and learns from the others who it is. A data directory that exists belongs to whom it says.
+    Existing,
+}
+
 /// Settings of a member on a real machine.
 #[derive(Clone)]
 pub struct Config {
@@ -67,8 +75,9 @@ pub struct Config {
     pub listen_peer: String,
     pub advertise_peer_urls: Vec<String>,
     pub advertise_client_urls: Vec<String>,
-    /// All members of a new cluster, this one included.
+    /// All members of the cluster, this one included.
     pub initial_cluster: Vec<InitialMember>,
+    pub cluster_state: ClusterState,
     /// Keeps clusters with equal addresses apart.
     pub cluster_token: String,
     pub timing: Timing,
@@ -98,6 +107,7 @@ impl Config {
             advertise_peer_urls: vec![url.clone()],
             advertise_client_urls: Vec::new(),
             initial_cluster: vec![InitialMember { name: name.to_owned(), peer_urls: vec![url] }],
+            cluster_state: ClusterState::New,
             cluster_token: "keelson".to_owned(),
             timing: Timing::default(),
             wal: WalConfig::default(),
@@ -118,6 +128,12 @@ impl Config {
             .collect()
     }
 
+    /// Returns the peer URLs of the other members.
+    pub(crate) fn contacts(&self) -> Vec<String> {
+        let urls = self.initial_cluster.iter().flat_map(|member| &member.peer_urls);
+        urls.filter(|url| !self.advertise_peer_urls.contains(url)).cloned().collect()
+    }
+
     /// Returns the id of the cluster that the initial members form.
     pub(crate) fn cluster_id(&self) -> u64 {
         let mut hasher = Sha256::new();
@@ -129,8 +145,13 @@ impl Config {
     }
 }
 
-/// Returns the id of a member: the same wherever its URLs and token are the same.
+/// Returns the id of an initial member: the same wherever its URLs and token are the same.
 pub(crate) fn member_id(peer_urls: &[String], token: &str) -> u64 {
+    first_u64(&sorted_urls_hash(peer_urls, &[token.as_bytes()]))
+}
+
+/// Hashes a member's URLs, in whatever order they come, and what tells it from others with the same ones.
+pub(crate) fn sorted_urls_hash(peer_urls: &[String], distinctions: &[&[u8]]) -> Vec<u8> {
     let mut urls = peer_urls.to_vec();
     urls.sort();
     let mut hasher = Sha256::new();
@@ -138,11 +159,14 @@ pub(crate) fn member_id(peer_urls: &[String], token: &str) -> u64 {
         hasher.update(url.as_bytes());
         hasher.update([0]);
     }
-    hasher.update(token.as_bytes());
-    first_u64(&hasher.finalize())
+    for distinction in distinctions {
+        hasher.update(distinction);
+    }
+    hasher.finalize().to_vec()
 }
 
-fn first_u64(hash: &[u8]) -> u64 {
+/// Returns an id made of a hash.
+pub(crate) fn first_u64(hash: &[u8]) -> u64 {
     let (first, _) = hash.split_first_chunk().expect("a SHA-256 hash has 32 bytes");
     // 0 means "no member" in etcd's API.
     u64::from_be_bytes(*first).max(1)

@@ -98,6 +98,11 @@ pub(crate) fn check(path: &Path, wanted: &StoredIdentity) -> Result<(), Director
     }
 }
 
+/// Returns whom a data directory belongs to, `None` when it is missing or empty. Nothing is written.
+pub(crate) fn owner(path: &Path) -> Result<Option<StoredIdentity>, DirectoryError> {
+    read_identity(path)
+}
+
 fn check_owner(path: &Path, found: &StoredIdentity, wanted: &StoredIdentity) -> Result<(), DirectoryError> {
     if (found.member_id, found.cluster_id) == (wanted.member_id, wanted.cluster_id) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The etcd v3 API on a port: all services over one [`Edge`], with TLS or without.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcdserverpb as pb;
@@ -10,7 +11,7 @@ use transport::tls::ServerTls;
 
 pub use crate::grpc::Edge;
 use crate::grpc::{
-    ClusterService, KvService, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService,
+    ClusterService, KvService, LearnerGate, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService,
 };
 
 /// Settings of the API.
@@ -34,15 +35,16 @@ pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let watch = WatchService { edge: edge.clone(), progress_interval: options.watch_progress_interval };
     let (_reporter, health) = tonic_health::server::health_reporter();
-    Routes::new(kv)
+    let routes = Routes::new(kv)
         .add_service(pb::watch_server::WatchServer::new(watch))
         .add_service(pb::lease_server::LeaseServer::new(LeaseService { edge: edge.clone() }))
         .add_service(pb::cluster_server::ClusterServer::new(ClusterService { edge: edge.clone() }))
         .add_service(pb::maintenance_server::MaintenanceServer::new(MaintenanceService {
             edge: edge.clone(),
         }))
-        .add_service(health)
-        .prepare()
+        .add_service(health);
+    let gate = LearnerGate { admin: Arc::clone(&edge.admin) };
+    Routes::from(routes.into_axum_router().layer(gate)).prepare()
 }
 
 /// Serves the API on `listener` until `shutdown`, then drains.

@@ -16,6 +16,7 @@ mod grpc;
 pub mod kv;
 pub mod lease;
 mod member;
+mod membership;
 pub mod memory;
 pub mod mvcc;
 pub mod net;
@@ -28,4 +29,4 @@ pub mod wire;
 
 pub use config::Config;
 pub use directory::DirectoryError;
-pub use member::{AutoCompaction, Member, MemberConfig, MemberError, RAFT_THREAD};
+pub use member::{AutoCompaction, JoinError, Member, MemberConfig, MemberError, RAFT_THREAD};

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "proto/src/api",
     "store/src/mvcc",
     "store/src/lease/table.rs",
+    "store/src/membership",
     "apiserver/src/registry",
     "apiserver/src/patch",
     "apiserver/src/authz",

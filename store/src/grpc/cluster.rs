@@ -11,10 +11,8 @@ pub(crate) struct ClusterService {
     pub(crate) edge: Edge,
 }
 
-impl ClusterService {
-    async fn members(&self) -> Result<Vec<pb::Member>, Status> {
-        Ok(self.edge.admin.members(false).await?.into_iter().map(member_to_wire).collect())
-    }
+fn members_to_wire(members: Vec<MemberInfo>) -> Vec<pb::Member> {
+    members.into_iter().map(member_to_wire).collect()
 }
 
 fn member_to_wire(member: MemberInfo) -> pb::Member {
@@ -34,11 +32,11 @@ impl Service for ClusterService {
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
         let request = request.into_inner();
-        let member = self.edge.admin.add_member(request.peer_urls, request.is_learner).await?;
+        let added = self.edge.admin.add_member(request.peer_urls, request.is_learner).await?;
         Ok(Response::new(pb::MemberAddResponse {
             header: self.edge.bare_header(),
-            member: Some(member_to_wire(member)),
-            members: self.members().await?,
+            member: Some(member_to_wire(added.member)),
+            members: members_to_wire(added.members),
         }))
     }
 
@@ -46,8 +44,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        self.edge.admin.remove_member(request.get_ref().id).await?;
-        let members = self.members().await?;
+        let members = members_to_wire(self.edge.admin.remove_member(request.get_ref().id).await?);
         Ok(Response::new(pb::MemberRemoveResponse { header: self.edge.bare_header(), members }))
     }
 
@@ -56,8 +53,8 @@ impl Service for ClusterService {
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
         let request = request.into_inner();
-        self.edge.admin.update_member(request.id, request.peer_urls).await?;
-        let members = self.members().await?;
+        let members = self.edge.admin.update_member(request.id, request.peer_urls).await?;
+        let members = members_to_wire(members);
         Ok(Response::new(pb::MemberUpdateResponse { header: self.edge.bare_header(), members }))
     }
 
@@ -68,7 +65,7 @@ impl Service for ClusterService {
         let members = self.edge.admin.members(request.get_ref().linearizable).await?;
         Ok(Response::new(pb::MemberListResponse {
             header: self.edge.bare_header(),
-            members: members.into_iter().map(member_to_wire).collect(),
+            members: members_to_wire(members),
         }))
     }
 
@@ -76,8 +73,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        self.edge.admin.promote_member(request.get_ref().id).await?;
-        let members = self.members().await?;
+        let members = members_to_wire(self.edge.admin.promote_member(request.get_ref().id).await?);
         Ok(Response::new(pb::MemberPromoteResponse { header: self.edge.bare_header(), members }))
     }
 }

@@ -9,7 +9,7 @@ use pb::kv_server::Kv as Service;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Edge, REQUEST_BYTES_MAX, check_size};
+use super::{Edge, REQUEST_BYTES_MAX, check_size, status};
 use crate::kv::{Consistency, KvError};
 use crate::mvcc::{KeyRange, Op, OpResult, Range, Revision, SortOrder, SortTarget, Txn, TxnResult};
 use crate::wire::{
@@ -54,6 +54,9 @@ fn consistency(request: &pb::RangeRequest) -> Consistency {
 impl Service for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         self.edge.check_leader(&request)?;
+        if !request.get_ref().serializable && self.edge.admin.is_learner() {
+            return Err(status::not_for_learner());
+        }
         self.read(request.into_inner()).await.map(Response::new)
     }
 

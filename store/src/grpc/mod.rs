@@ -3,6 +3,7 @@
 
 mod cluster;
 mod kv;
+mod learner;
 mod lease;
 mod maintenance;
 mod status;
@@ -19,6 +20,7 @@ use crate::mvcc::Revision;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use kv::KvService;
+pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
 pub(crate) use maintenance::MaintenanceService;
 pub(crate) use watch::WatchService;

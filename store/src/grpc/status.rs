@@ -60,8 +60,10 @@ impl From<AdminError> for Status {
             AdminError::MemberNotFound => etcd(Code::NotFound, "member not found"),
             AdminError::InvalidUrls => etcd(Code::InvalidArgument, "given member URLs are invalid"),
             AdminError::PeerUrlsExist => failed("Peer URLs already exists"),
+            AdminError::MemberExists => failed("member ID already exist"),
+            // etcd declares this one a failed precondition and answers it without a code.
             AdminError::NotEnoughStarted => {
-                failed("re-configuration failed due to not enough started members")
+                etcd(Code::Unknown, "re-configuration failed due to not enough started members")
             }
             AdminError::Unhealthy => etcd(Code::Unavailable, "unhealthy cluster"),
             AdminError::NotLearner => failed("can only promote a learner member"),
@@ -93,6 +95,10 @@ pub(super) fn compacted() -> Status {
 
 pub(super) fn no_leader() -> Status {
     etcd(Code::Unavailable, "no leader")
+}
+
+pub(super) fn not_for_learner() -> Status {
+    etcd(Code::FailedPrecondition, "rpc not supported for learner")
 }
 
 pub(super) fn request_too_large() -> Status {

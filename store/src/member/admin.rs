@@ -1,9 +1,44 @@
 //! Cluster and maintenance on top of raft.
 
 use super::Member;
-use crate::admin::{Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
+use crate::admin::{AddedMember, Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
 use crate::kv::KvError;
+use crate::membership::{Change, Denial, Kind, checked_urls, new_member_id};
 use crate::mvcc::{Alarm, Answer, Command, Revision};
+use crate::raft::members::listed;
+use crate::raft::reconfigure::ChangeError;
+
+impl From<ChangeError> for AdminError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Denied(denial) => denial.into(),
+            ChangeError::NoLeader => KvError::NoLeader.into(),
+            ChangeError::Unknown => KvError::OutcomeUnknown.into(),
+        }
+    }
+}
+
+impl From<Denial> for AdminError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::MemberNotFound | Denial::Removed => Self::MemberNotFound,
+            Denial::MemberExists | Denial::OtherDirectory => Self::MemberExists,
+            Denial::InvalidUrls => Self::InvalidUrls,
+            Denial::UrlsExist => Self::PeerUrlsExist,
+            Denial::NotEnoughStarted => Self::NotEnoughStarted,
+            Denial::Unhealthy => Self::Unhealthy,
+            Denial::NotLearner => Self::NotLearner,
+            Denial::LearnerNotReady => Self::LearnerNotReady,
+            Denial::TooManyLearners => Self::TooManyLearners,
+        }
+    }
+}
+
+impl Member {
+    async fn change(&self, change: Change) -> Result<Vec<MemberInfo>, AdminError> {
+        Ok(listed(&self.node.change_members(&change).await?))
+    }
+}
 
 #[tonic::async_trait]
 impl Admin for Member {
@@ -22,8 +57,13 @@ impl Admin for Member {
             quota_bytes: self.space.quota_bytes(),
             last_log_index: self.node.last_log_index(),
             alarms: store.alarms().collect(),
+            is_learner: self.node.is_learner(),
             ..MemberNumbers::default()
         }
+    }
+
+    fn is_learner(&self) -> bool {
+        self.node.is_learner()
     }
 
     async fn hash_kv(&self, revision: Option<Revision>) -> Result<KeySpaceHash, AdminError> {
@@ -58,6 +98,34 @@ impl Admin for Member {
                 unreachable!("clearing an alarm is answered as such")
             }
         }
+    }
+
+    async fn add_member(&self, peer_urls: Vec<String>, learner: bool) -> Result<AddedMember, AdminError> {
+        let peer_urls = checked_urls(&peer_urls)?;
+        let nonce = self.node.env().random_u64();
+        let id = new_member_id(&peer_urls, self.node.identity().cluster_id, nonce);
+        let kind = if learner { Kind::Learner } else { Kind::Voter };
+        let members = self.change(Change::Add { id, peer_urls, kind }).await?;
+        let added = members.iter().find(|member| member.id == id).cloned();
+        // It may have been removed again by the time of the answer.
+        Ok(AddedMember { member: added.ok_or(AdminError::MemberNotFound)?, members })
+    }
+
+    async fn remove_member(&self, id: u64) -> Result<Vec<MemberInfo>, AdminError> {
+        self.change(Change::Remove { id }).await
+    }
+
+    async fn update_member(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<MemberInfo>, AdminError> {
+        // Existence comes first, as in etcd, which checks no URL here. We do: nobody finds a member at such an address.
+        let urls = checked_urls(&peer_urls);
+        if urls.is_err() && !self.members(true).await?.iter().any(|member| member.id == id) {
+            return Err(AdminError::MemberNotFound);
+        }
+        self.change(Change::Update { id, peer_urls: urls? }).await
+    }
+
+    async fn promote_member(&self, id: u64) -> Result<Vec<MemberInfo>, AdminError> {
+        self.change(Change::Promote { id }).await
     }
 
     async fn move_leader(&self, target: u64) -> Result<(), AdminError> {

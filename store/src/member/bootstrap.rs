@@ -76,7 +76,7 @@ async fn ask_all(
             return if info.recognises_you { Ok(None) } else { Err(Refused::DiskLost) };
         }
         let (name, client_urls, incarnation) = (info.name, info.client_urls, info.incarnation);
-        members.insert(*id, Member { name, client_urls, incarnation, peer_urls: member.peer_urls.clone() });
+        members.insert(*id, Member { name, client_urls, incarnation, ..member.clone() });
     }
     Ok(Some(members))
 }

@@ -2,6 +2,8 @@
 //!
 //! - [`start`]: from settings to a running member.
 //! - [`bootstrap`]: how a new cluster comes to be, exactly once.
+//! - [`join`]: how a member that was added finds out who it is.
+//! - [`upkeep`]: a running member's own place in the cluster.
 //! - [`serve`]: the peer port.
 //! - [`kv`]: the store's interface on top of raft.
 //! - [`admin`]: members and maintenance.
@@ -13,13 +15,16 @@
 mod admin;
 mod auto_compaction;
 mod bootstrap;
+mod join;
 mod kv;
 mod leases;
 mod observer;
 mod serve;
 mod space;
 mod start;
+mod upkeep;
 
 pub use auto_compaction::AutoCompaction;
+pub use join::JoinError;
 pub(crate) use leases::Leases;
 pub use start::{Member, MemberConfig, MemberError, RAFT_THREAD};

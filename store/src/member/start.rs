@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::join::{self, JoinError};
 use super::observer::MemberObserver;
 use super::space::Space;
+use super::upkeep::Upkeep;
 use super::{AutoCompaction, Leases, auto_compaction, bootstrap, serve};
-use crate::config::{Config, Timing};
+use crate::config::{ClusterState, Config, Timing};
 use crate::directory::{Directory, DirectoryError, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
 use crate::mvcc::{Collection, Revision};
-use crate::net::TcpNet;
+use crate::net::{Net, TcpNet};
 use crate::raft::network::Identity;
 use crate::raft::node::{Node, NodeConfig, StartError};
 use crate::raft::types::Member as MemberInfo;
@@ -48,6 +50,8 @@ pub enum MemberError {
     Listen { address: String, source: std::io::Error },
     #[error("the initial cluster does not name this member with its peer URLs")]
     NotInCluster,
+    #[error("cannot join the cluster")]
+    Join(#[from] JoinError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot start raft's threads")]
@@ -65,6 +69,8 @@ pub struct MemberConfig {
     pub client_urls: Vec<String>,
     /// Names and peer URLs of the initial members by id; empty for a member that joins later.
     pub initial: BTreeMap<u64, (String, Vec<String>)>,
+    /// Peer URLs of others, where one that joins publishes itself.
+    pub contacts: Vec<String>,
     pub timing: Timing,
     pub wal: WalConfig,
     pub snapshot_entries: u64,
@@ -162,17 +168,26 @@ impl Member {
     /// # Errors
     /// As [`Member::start`].
     pub fn check(config: &Config) -> Result<(), MemberError> {
-        Ok(crate::directory::check(&config.data_dir, &wanted_identity(config)?)?)
+        // Whom a member that joins will be, only the others know.
+        match wanted_identity(config)? {
+            Some(wanted) => Ok(crate::directory::check(&config.data_dir, &wanted)?),
+            None => Ok(()),
+        }
     }
 
     async fn start_here(config: Config, stop: CancellationToken) -> Result<(Arc<Node>, Parts), MemberError> {
-        let ids = config.initial_ids();
         let wanted = wanted_identity(&config)?;
-        let member_id = wanted.member_id;
-        crate::directory::check(&config.data_dir, &wanted)?;
-        let net = Arc::new(TcpNet::new(config.peer_tls.clone()));
+        if let Some(wanted) = &wanted {
+            crate::directory::check(&config.data_dir, wanted)?;
+        }
+        let net: Arc<dyn Net> = Arc::new(TcpNet::new(config.peer_tls.clone()));
         // The port is taken first: a busy one must leave no trace in the data directory.
         let listener = listen(&*net, &config.listen_peer).await?;
+        let wanted = match wanted {
+            Some(wanted) => wanted,
+            None => joining_identity(&config, &net).await?,
+        };
+        let member_id = wanted.member_id;
         let directory = Directory::open(&config.data_dir, wanted)?;
         let disk = FsDisk::new(&directory.wal());
         let engines = FsEngines::new(&directory.database());
@@ -185,14 +200,20 @@ impl Member {
             fatal: config.fatal.clone().unwrap_or_else(exit_process),
             seed: random_from_system(),
         });
+        let contacts = config.contacts();
+        let initial = match config.cluster_state {
+            ClusterState::New => initial_members(&config),
+            ClusterState::Existing => BTreeMap::new(),
+        };
         let member = MemberConfig {
             cluster_id: identity.cluster_id,
             member_id,
             incarnation: identity.incarnation,
             name: config.name,
             listen_peer: config.listen_peer,
+            initial,
+            contacts,
             client_urls: config.advertise_client_urls,
-            initial: ids.into_iter().map(|(id, member)| (id, (member.name, member.peer_urls))).collect(),
             timing: config.timing,
             wal: config.wal,
             snapshot_entries: config.snapshot_entries,
@@ -238,6 +259,7 @@ impl Member {
             identity,
             name: config.name.clone(),
             client_urls: config.client_urls.clone(),
+            joins: config.initial.is_empty(),
             timing: config.timing,
             wal: config.wal,
             snapshot_entries: config.snapshot_entries,
@@ -256,14 +278,11 @@ impl Member {
         let space = Arc::new(Space::new(config.quota_bytes));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(auto_compaction::run(config.auto_compaction, Arc::clone(&node), stop.clone()));
-        let initial = initial_members(&config);
-        let forming = (Arc::clone(&node), stop.clone());
-        tasks.spawn(async move {
-            let (node, stop) = forming;
-            if let Err(refused) = bootstrap::run(&node, initial, &stop).await {
-                node.env().fatal(&refused.to_string());
-            }
-        });
+        let upkeep = Upkeep::new(Arc::clone(&node), config.contacts.clone());
+        tasks.spawn(upkeep.run(stop.clone()));
+        if !config.initial.is_empty() {
+            tasks.spawn(form(Arc::clone(&node), members_to_form(&config), stop.clone()));
+        }
         Ok((node, Parts { hub, leases, space, peer_address, stop }))
     }
 
@@ -300,6 +319,13 @@ impl Drop for Member {
     }
 }
 
+/// Forms the cluster that the settings name, unless it exists.
+async fn form(node: Arc<Node>, initial: BTreeMap<u64, MemberInfo>, stop: CancellationToken) {
+    if let Err(refused) = bootstrap::run(&node, initial, &stop).await {
+        node.env().fatal(&refused.to_string());
+    }
+}
+
 /// Removes rows that compaction has made unreadable, a little at a time.
 async fn collect(node: Arc<Node>, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -315,33 +341,44 @@ async fn collect(node: Arc<Node>, stop: CancellationToken) {
     }
 }
 
-fn wanted_identity(config: &Config) -> Result<StoredIdentity, MemberError> {
+/// Returns who this member is, `None` when only the cluster that it joins can say.
+fn wanted_identity(config: &Config) -> Result<Option<StoredIdentity>, MemberError> {
+    // One that has joined is whom its data directory says: its id does not follow from its URLs, and these may have changed.
+    if config.cluster_state == ClusterState::Existing {
+        return Ok(crate::directory::owner(&config.data_dir)?);
+    }
     let member_id = crate::config::member_id(&config.advertise_peer_urls, &config.cluster_token);
     if !config.initial_ids().contains_key(&member_id) {
         return Err(MemberError::NotInCluster);
     }
-    Ok(StoredIdentity {
-        cluster_id: config.cluster_id(),
-        member_id,
-        incarnation: random_from_system().max(1),
-        name: config.name.clone(),
-    })
+    Ok(Some(identity(config, config.cluster_id(), member_id)))
 }
 
-fn initial_members(config: &MemberConfig) -> BTreeMap<u64, MemberInfo> {
+async fn joining_identity(config: &Config, net: &Arc<dyn Net>) -> Result<StoredIdentity, MemberError> {
+    let place = join::find(net, &config.contacts(), &config.advertise_peer_urls).await?;
+    Ok(identity(config, place.cluster_id, place.member_id))
+}
+
+fn identity(config: &Config, cluster_id: u64, member_id: u64) -> StoredIdentity {
+    let incarnation = random_from_system().max(1);
+    StoredIdentity { cluster_id, member_id, incarnation, name: config.name.clone() }
+}
+
+fn initial_members(config: &Config) -> BTreeMap<u64, (String, Vec<String>)> {
+    config.initial_ids().into_iter().map(|(id, member)| (id, (member.name, member.peer_urls))).collect()
+}
+
+fn members_to_form(config: &MemberConfig) -> BTreeMap<u64, MemberInfo> {
     let member = |id: u64, name: &str, peer_urls: &[String]| MemberInfo {
         name: name.to_owned(),
         peer_urls: peer_urls.to_vec(),
         client_urls: if id == config.member_id { config.client_urls.clone() } else { Vec::new() },
-        incarnation: 0,
+        ..MemberInfo::default()
     };
     config.initial.iter().map(|(id, (name, urls))| (*id, member(*id, name, urls))).collect()
 }
 
-async fn listen(
-    net: &dyn crate::net::Net,
-    address: &str,
-) -> Result<Box<dyn crate::net::Listener>, MemberError> {
+async fn listen(net: &dyn Net, address: &str) -> Result<Box<dyn crate::net::Listener>, MemberError> {
     net.listen(address).await.map_err(|source| MemberError::Listen { address: address.to_owned(), source })
 }
 

@@ -12,16 +12,22 @@
 //! - [`log_store`]: the log on the WAL with its newest part in memory.
 //! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots.
 //! - [`network`], [`server`]: what members ask each other, both ends; [`coalesce`] and [`forward`] save messages.
+//! - [`address_book`]: where members are now.
+//! - [`members`]: who belongs to the cluster; [`reconfigure`] changes it, and [`change_wire`] carries changes to the leader.
 //! - [`read_index`]: one confirmation of leadership for all who read.
 //! - [`node`]: one running raft member: start, propose, linearizable reads, hand-over.
 
+pub(crate) mod address_book;
+pub(crate) mod change_wire;
 pub(crate) mod coalesce;
 pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod log_store;
+pub(crate) mod members;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod read_index;
+pub(crate) mod reconfigure;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod state_machine;

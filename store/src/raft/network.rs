@@ -1,6 +1,6 @@
 //! The asking end of peer calls.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::address_book::{AddressBook, Target};
 use super::coalesce::coalesce;
 use super::convert::{self, Malformed, VoteKind};
 use super::snapshot::{self, SnapshotData};
@@ -63,32 +64,35 @@ pub(crate) struct Identity {
 /// Opens connections to peers.
 #[derive(Clone)]
 pub(crate) struct Peers {
-    pub(crate) net: Arc<dyn Net>,
-    pub(crate) identity: Identity,
+    net: Arc<dyn Net>,
+    identity: Identity,
+    addresses: Arc<AddressBook>,
 }
 
 impl Peers {
-    /// Returns a lazy client of a member; 0 as its incarnation means that it is not known yet.
-    pub(crate) fn client(&self, target: u64, member: &Member) -> Peer {
-        let address = member.peer_urls.first().map(|url| authority(url).to_owned()).unwrap_or_default();
-        let identity = wire::PeerIdentity {
-            cluster_id: self.identity.cluster_id,
-            member_id: self.identity.member_id,
-            incarnation: self.identity.incarnation,
-            target_id: target,
-            target_incarnation: member.incarnation,
-        };
-        let client = PeerClient::new(self.channel(address))
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let identity = MetadataValue::from_bytes(&identity.encode_to_vec());
-        Peer { client, target, identity, appending: Appending::Pipelined, call: None }
+    pub(crate) fn new(net: Arc<dyn Net>, identity: Identity) -> Self {
+        Self { net, identity, addresses: Arc::default() }
     }
 
-    fn channel(&self, address: String) -> Channel {
+    /// Notes who belongs to the cluster now.
+    pub(crate) fn note(&self, members: BTreeMap<u64, Member>) {
+        self.addresses.replace(members);
+    }
+
+    /// Returns a lazy client of a member, which is taken to be as given while membership does not say it; 0 as its incarnation means
+    /// that it is not known yet.
+    pub(crate) fn client(&self, target: u64, member: &Member) -> Peer {
+        let target = Target::new(target, member.clone(), Arc::clone(&self.addresses));
+        let client = PeerClient::new(self.channel(target.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Peer { client, target, own: self.identity, appending: Appending::Pipelined, call: None }
+    }
+
+    fn channel(&self, target: Target) -> Channel {
         let net = Arc::clone(&self.net);
         let connector = tower::service_fn(move |_| {
-            let connecting = net.connect(&address);
+            let connecting = net.connect(&target.address());
             async move { connecting.await.map(TokioIo::new) }
         });
         Endpoint::from_static("http://peer")
@@ -100,12 +104,6 @@ impl Peers {
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connector)
     }
-}
-
-/// Returns `host:port` of a peer URL.
-pub(crate) fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.trim_end_matches('/')
 }
 
 impl RaftNetworkFactory<TypeConfig> for Peers {
@@ -138,8 +136,8 @@ struct OpenCall {
 /// One member as this one sees it.
 pub(crate) struct Peer {
     client: PeerClient<Channel>,
-    target: u64,
-    identity: MetadataValue<tonic::metadata::Binary>,
+    target: Target,
+    own: Identity,
     appending: Appending,
     call: Option<OpenCall>,
 }
@@ -147,8 +145,8 @@ pub(crate) struct Peer {
 impl Clone for Peer {
     /// Shares the connection; a call has one owner.
     fn clone(&self) -> Self {
-        let (client, identity) = (self.client.clone(), self.identity.clone());
-        Self { client, target: self.target, identity, appending: self.appending, call: None }
+        let (client, target) = (self.client.clone(), self.target.clone());
+        Self { client, target, own: self.own, appending: self.appending, call: None }
     }
 }
 
@@ -166,8 +164,16 @@ impl OpenCall {
 
 impl Peer {
     fn request<T>(&self, message: T) -> Request<T> {
+        let identity = wire::PeerIdentity {
+            cluster_id: self.own.cluster_id,
+            member_id: self.own.member_id,
+            incarnation: self.own.incarnation,
+            target_id: self.target.id,
+            target_incarnation: self.target.incarnation(),
+        };
         let mut request = Request::new(message);
-        request.metadata_mut().insert_bin(IDENTITY_KEY, self.identity.clone());
+        let identity = MetadataValue::from_bytes(&identity.encode_to_vec());
+        request.metadata_mut().insert_bin(IDENTITY_KEY, identity);
         request
     }
 
@@ -210,6 +216,16 @@ impl Peer {
         let mut client = self.client.clone();
         let request = self.request(wire::ClusterInfoRequest {});
         in_time(timeout, client.cluster_info(request)).await
+    }
+
+    pub(crate) async fn change_members(
+        &self,
+        change: wire::ChangeMembersRequest,
+        timeout: Duration,
+    ) -> Result<wire::ChangeMembersResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(change);
+        in_time(timeout, client.change_members(request)).await
     }
 
     /// Sends one request on the open call and waits for its answer.
@@ -310,7 +326,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         }
         let outstanding = Outstanding::default();
         let sent = Arc::clone(&outstanding);
-        let requests = coalesce(input, self.target).map(move |request| {
+        let requests = coalesce(input, self.target.id).map(move |request| {
             let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
             lock(&sent).push_back((request.prev_log_id, last));
             convert::append_request_to_wire(&request)

@@ -1,6 +1,6 @@
 //! One running raft member: starts the parts in order, proposes, confirms leadership, and hands over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use super::forward::{Forwarding, Reason, Waiters};
 use super::log_store::{LogStore, Shared};
+use super::members::Recognition;
 use super::network::{Identity, Peer, Peers};
 use super::read_index::ReadRounds;
 use super::state_machine::{Found, Machine, Observer, StateMachine};
 use super::types::{LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
-use crate::admin::MemberInfo;
 use crate::config::Timing;
 use crate::engine::EngineError;
 use crate::env::{Env, error_chain};
@@ -33,7 +33,7 @@ use crate::wal::{Inspected, LogState, Wal, WalConfig, WalError};
 /// Requests of this member's clients between proposal and answer; beyond it they are refused at once.
 const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
 /// How often a request looks for a leader when there is none.
-const LEADER_POLL: Duration = Duration::from_millis(10);
+pub(crate) const LEADER_POLL: Duration = Duration::from_millis(10);
 /// How long a stopping member waits for its log to close.
 const WAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries of one replication message; `log_store` cuts it by bytes as well.
@@ -56,6 +56,11 @@ pub enum StartError {
     Apart { log: String, database: String, source: Mismatch },
     #[error("a log entry cannot be understood: {0}")]
     Malformed(String),
+    #[error(
+        "this member was removed from the cluster, and what it holds is of no use any more; add a new member with an \
+         empty data directory"
+    )]
+    Removed,
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
     #[error("raft cannot start: {0}")]
@@ -76,11 +81,12 @@ pub enum Mismatch {
 }
 
 impl StartError {
-    /// Whether the directory is fine and only this program is too old for it.
-    pub(crate) fn is_newer_format(&self) -> bool {
+    /// Whether the directory is fine and only this start is wrong: the program is too old for it, or the member is no more.
+    pub(crate) fn is_callers_mistake(&self) -> bool {
         match self {
             Self::Wal { source, .. } => matches!(source, WalError::Version { .. }),
             Self::Engine { source, .. } => matches!(source, EngineError::Format { .. }),
+            Self::Removed => true,
             Self::Apart { .. } | Self::Malformed(_) | Self::Thread(_) | Self::Raft(_) => false,
         }
     }
@@ -91,6 +97,8 @@ pub(crate) struct NodeConfig {
     pub(crate) identity: Identity,
     pub(crate) name: String,
     pub(crate) client_urls: Vec<String>,
+    /// Whether it joins a cluster, or did once, instead of forming one.
+    pub(crate) joins: bool,
     pub(crate) timing: Timing,
     pub(crate) wal: WalConfig,
     /// Entries applied between two snapshots.
@@ -123,6 +131,7 @@ pub(crate) struct Node {
     identity: Identity,
     name: String,
     client_urls: Vec<String>,
+    joins: bool,
     timing: Timing,
     leases: Arc<Leases>,
     raft: Raft,
@@ -157,6 +166,9 @@ impl Node {
         let engine_failed = |source| StartError::Engine { directory: env.engines.directory(), source };
         let log = Wal::inspect(Arc::clone(&env.disk), config.wal).map_err(log_failed)?;
         let found = Found::read(&env).map_err(engine_failed)?;
+        if found.has_removed(config.identity.member_id) {
+            return Err(StartError::Removed);
+        }
         check_together(&found, &log).map_err(|source| StartError::Apart {
             log: env.disk.free_space().path,
             database: env.engines.directory(),
@@ -169,7 +181,7 @@ impl Node {
         let machine = Arc::new(machine);
         let tasks = TaskTracker::new();
         let (log_store, wal_thread) = start_wal(&env, wal, Arc::new(shared), config.wal, &tasks)?;
-        let peers = Peers { net: Arc::clone(&env.net), identity: config.identity };
+        let peers = Peers::new(Arc::clone(&env.net), config.identity);
         let state_machine = StateMachine { machine: Arc::clone(&machine) };
         let starting = Raft::new(
             config.identity.member_id,
@@ -188,6 +200,7 @@ impl Node {
             identity: config.identity,
             name: config.name,
             client_urls: config.client_urls,
+            joins: config.joins,
             timing: config.timing,
             leases,
             raft,
@@ -222,6 +235,10 @@ impl Node {
         &self.client_urls
     }
 
+    pub(crate) fn joins(&self) -> bool {
+        self.joins
+    }
+
     pub(crate) fn timing(&self) -> &Timing {
         &self.timing
     }
@@ -229,23 +246,6 @@ impl Node {
     /// Returns the index of the last entry in this member's log.
     pub(crate) fn last_log_index(&self) -> u64 {
         self.raft.metrics().borrow_watched().last_log_index.unwrap_or(0)
-    }
-
-    /// Returns the members as the administration sees them.
-    pub(crate) fn member_list(&self) -> Vec<MemberInfo> {
-        let metrics = self.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        membership
-            .nodes()
-            .map(|(id, member)| MemberInfo {
-                id: *id,
-                name: member.name.clone(),
-                peer_urls: member.peer_urls.clone(),
-                client_urls: member.client_urls.clone(),
-                is_learner: !voters.contains(id),
-            })
-            .collect()
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -269,13 +269,6 @@ impl Node {
         &self.tasks
     }
 
-    /// Returns the members as this member knows them.
-    pub(crate) fn members(&self) -> BTreeMap<u64, Member> {
-        let metrics = self.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        membership.nodes().map(|(id, member)| (*id, member.clone())).collect()
-    }
-
     /// Checks who calls and whom it looks for (safety rule 4).
     pub(crate) fn admit(&self, identity: &wire::PeerIdentity) -> Result<(), &'static str> {
         let own = self.identity;
@@ -285,20 +278,18 @@ impl Node {
         if identity.target_id != own.member_id {
             return Err("the caller looks for another member");
         }
-        if identity.target_incarnation != 0 && identity.target_incarnation != own.incarnation {
+        // Who does not know this data directory yet must not fill it: another one may own the id in the end.
+        if identity.target_incarnation != own.incarnation {
             return Err("the caller knows this member with another data directory");
         }
-        if !self.recognises(identity.member_id, identity.incarnation).unwrap_or(true) {
-            return Err("the caller's data directory is not the one that joined the cluster");
+        match self.recognise(identity.member_id, identity.incarnation) {
+            // This member may be behind: raft decides what such a caller's word is worth.
+            Recognition::Same | Recognition::Unknown | Recognition::Unstarted => Ok(()),
+            Recognition::OtherDirectory => {
+                Err("the caller's data directory is not the one that joined the cluster")
+            }
+            Recognition::Removed => Err("the caller was removed from the cluster"),
         }
-        Ok(())
-    }
-
-    /// Whether a member has the data directory that membership holds; `None` when membership does not name it.
-    pub(crate) fn recognises(&self, member_id: u64, incarnation: u64) -> Option<bool> {
-        let metrics = self.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        membership.get_node(&member_id).map(|member| member.incarnation == incarnation)
     }
 
     /// Notes that a leader was heard of.
@@ -499,7 +490,7 @@ impl Node {
         }
     }
 
-    async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         let mut applied = self.machine.watch_applied();
         let reached = applied.wait_for(|applied| *applied >= Some(index));
         matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
@@ -534,6 +525,9 @@ impl Node {
     /// leadership has moved or there is nobody to take it.
     pub(crate) async fn hand_over(&self, to: Option<u64>) -> bool {
         let own = self.identity.member_id;
+        if to == Some(own) {
+            return true;
+        }
         let target = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -555,11 +549,13 @@ impl Node {
     }
 }
 
-/// Ends the member when raft has died: a panic or a failed disk there must not leave a member that seems alive.
+/// Follows who belongs to the cluster, and ends the member when raft has died: a panic or a failed disk there must not leave a member
+/// that seems alive.
 async fn supervise(node: Arc<Node>, stop: CancellationToken) {
     // These change with votes and members only, so waiting for them costs nothing per write; they end with raft.
     let mut changes = node.raft.server_metrics();
     loop {
+        node.peers.note(node.members());
         tokio::select! {
             biased;
             () = stop.cancelled() => return,

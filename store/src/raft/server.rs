@@ -14,10 +14,13 @@ use proto::raft::peer_server;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::change_wire;
 use super::convert::{self, Malformed};
 use super::forward;
+use super::members::Recognition;
 use super::network::IDENTITY_KEY;
 use super::node::Node;
+use super::reconfigure::Outcome;
 use super::snapshot::SnapshotData;
 use super::state_machine::SnapshotOf;
 use super::types::{AppendRequest, Raft, TypeConfig};
@@ -71,16 +74,19 @@ impl peer_server::Peer for PeerService {
         let identity = self.node.identity();
         // A member that only voted does not know yet who belongs to the cluster.
         let initialized = !self.node.members().is_empty();
+        let caller = caller.filter(|caller| caller.cluster_id == identity.cluster_id);
+        let seen = caller.map(|caller| self.node.recognise(caller.member_id, caller.incarnation));
+        let (membership, _) = self.node.machine().membership();
         Ok(Response::new(wire::ClusterInfoResponse {
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,
             incarnation: identity.incarnation,
             initialized,
-            recognises_you: caller
-                .and_then(|caller| self.node.recognises(caller.member_id, caller.incarnation))
-                .unwrap_or(false),
+            recognises_you: seen == Some(Recognition::Same),
             name: self.node.name().to_owned(),
             client_urls: self.node.client_urls().to_vec(),
+            members: membership.nodes().map(|(id, member)| convert::member_to_wire(*id, member)).collect(),
+            removed_you: seen == Some(Recognition::Removed),
         }))
     }
 
@@ -193,6 +199,22 @@ impl peer_server::Peer for PeerService {
         self.admit(&request)?;
         let lease = mvcc::LeaseId(request.into_inner().lease);
         Ok(Response::new(self.node.leases().time_to_live_as_leader(&self.node, lease).await))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<wire::ChangeMembersRequest>,
+    ) -> Result<Response<wire::ChangeMembersResponse>, Status> {
+        self.admit(&request)?;
+        let wire::ChangeMembersRequest { change, relay } = request.into_inner();
+        let change = change_wire::change(change.ok_or_else(|| malformed(Malformed("change of members")))?);
+        let outcome = if relay {
+            Outcome::from(self.node.change_members(&change).await)
+        } else {
+            let deadline = self.node.env().now() + self.node.timing().request_timeout();
+            self.node.change_as_leader(&change, deadline).await
+        };
+        Ok(Response::new(change_wire::outcome_to_wire(&outcome)))
     }
 }
 

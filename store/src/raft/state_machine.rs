@@ -3,6 +3,7 @@
 //! Data, applied id and membership travel in one engine batch (safety rule 5), so after a crash the state is that of
 //! some applied id, and the log above it is applied again.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use proto::raft as wire;
 use tokio::sync::watch;
 
 use super::convert;
+use super::members::is_voter;
 use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::engine::{Engine, EngineError};
@@ -30,6 +32,7 @@ pub(crate) type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig
 /// Names of our records beside the data.
 const APPLIED_RECORD: &str = "applied";
 const MEMBERSHIP_RECORD: &str = "membership";
+const REMOVED_RECORD: &str = "removed";
 /// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
 const APPLY_BATCH_MAX: usize = 1024;
 /// Rows looked at per step of a collection, for the same reason.
@@ -94,6 +97,8 @@ pub(crate) struct Machine {
 struct Replication {
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Members that were removed. Kept for ever, because an id that returned could vote again: eight bytes for each.
+    removed: Arc<BTreeSet<u64>>,
     /// Up to where the engine has been flushed; what a restart finds at least.
     durable: Option<SnapshotMeta>,
 }
@@ -123,6 +128,11 @@ impl Found {
     /// Returns the index of the last applied entry.
     pub(crate) fn applied(&self) -> Option<u64> {
         self.replication.applied.map(|id| id.index())
+    }
+
+    /// Whether a member was removed from the cluster.
+    pub(crate) fn has_removed(&self, member_id: u64) -> bool {
+        self.replication.removed.contains(&member_id)
     }
 }
 
@@ -166,6 +176,24 @@ impl Machine {
     /// Returns the position of the last applied entry.
     pub(crate) fn applied(&self) -> Option<LogId> {
         self.replication().applied
+    }
+
+    /// Returns the members, and those that were removed, as of one applied entry.
+    pub(crate) fn membership(&self) -> (StoredMembership, Arc<BTreeSet<u64>>) {
+        let replication = self.replication();
+        (replication.membership.clone(), Arc::clone(&replication.removed))
+    }
+
+    /// Whether a member votes, `None` when it does not belong to the cluster.
+    pub(crate) fn is_voter(&self, member_id: u64) -> Option<bool> {
+        let replication = self.replication();
+        let membership = replication.membership.membership();
+        membership.get_node(&member_id).map(|_| is_voter(membership, member_id))
+    }
+
+    /// Whether a member was removed from the cluster, as far as this one knows.
+    pub(crate) fn has_removed(&self, member_id: u64) -> bool {
+        self.replication().removed.contains(&member_id)
     }
 
     /// Returns a receiver of the last applied index.
@@ -287,6 +315,10 @@ impl Outcome {
                 self.entries.push(AppliedEntry { origin, request_id, applied, leases });
             }
             EntryPayload::Membership(membership) => {
+                let before = replication.membership.nodes().map(|(id, _)| *id);
+                let gone = before.filter(|id| membership.get_node(id).is_none());
+                let removed: BTreeSet<u64> = replication.removed.iter().copied().chain(gone).collect();
+                replication.removed = Arc::new(removed);
                 replication.membership = StoredMembership::new(Some(log_id), membership);
                 self.membership_changed = true;
             }
@@ -302,6 +334,8 @@ impl Outcome {
         if self.membership_changed {
             let stored = convert::stored_membership_to_wire(&replication.membership);
             store.put_replication_record(MEMBERSHIP_RECORD, stored.encode_to_vec());
+            let removed = wire::RemovedMembers { ids: replication.removed.iter().copied().collect() };
+            store.put_replication_record(REMOVED_RECORD, removed.encode_to_vec());
         }
     }
 }
@@ -319,11 +353,16 @@ fn read_replication(store: &Store) -> Result<Replication, EngineError> {
         }
         None => StoredMembership::default(),
     };
+    let removed = match store.replication_record(REMOVED_RECORD)? {
+        Some(bytes) => wire::RemovedMembers::decode(bytes).map_err(|error| corrupt(&error.to_string()))?.ids,
+        None => Vec::new(),
+    };
+    let removed = Arc::new(removed.into_iter().collect());
     let applied = applied.map(convert::log_id);
     // Everything that a start finds is durable.
     let durable =
         applied.map(|id| SnapshotMeta { last_log_id: Some(id), last_membership: membership.clone() });
-    Ok(Replication { applied, membership, durable })
+    Ok(Replication { applied, membership, removed, durable })
 }
 
 fn corrupt(reason: &str) -> EngineError {

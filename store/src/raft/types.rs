@@ -39,8 +39,10 @@ pub struct Member {
     pub name: String,
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
-    /// Random number of its data directory (safety rule 4).
+    /// Random number of its data directory (safety rule 4); 0 until it has started once.
     pub incarnation: u64,
+    /// Becomes a voter by itself once it has caught up. Means nothing for one that is a voter.
+    pub promote: bool,
 }
 
 /// A command on its way through the log.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
 
 mod json;
+mod members;
 mod watch;
 
 use std::io::Write;

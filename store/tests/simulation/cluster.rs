@@ -1,4 +1,4 @@
-//! Three members with their clients, and what is done to them.
+//! Three members with their clients, and what is done to them: crashes, partitions, and one that dies for good and is replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use store::admin::{Admin, AdminError};
 use store::config::Timing;
 use store::env::engines::SimEngines;
 use store::env::{Env, EnvParts, Place};
@@ -23,7 +24,13 @@ use super::checker::Final;
 use super::history::{Action, End, History, Shared};
 use super::network::SimNet;
 
-const NAMES: [&str; 3] = ["m0", "m1", "m2"];
+/// The last one is not there at first.
+const NAMES: [&str; 4] = ["m0", "m1", "m2", "m3"];
+/// Members at a time.
+const MEMBERS: usize = 3;
+const NEWCOMER: usize = 3;
+/// When one of the first members dies for good.
+const DEATH: Duration = Duration::from_secs(10);
 const CLIENTS_PER_MEMBER: u64 = 3;
 const KEYS: u8 = 5;
 /// How long faults go on, in simulated time.
@@ -47,11 +54,14 @@ pub struct Faults {
     pub crashes: u32,
     pub partitions: u32,
     pub fatals: u32,
+    /// Whether a member took the place of one that died for good.
+    pub replaced: bool,
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} crashes, {} partitions", self.crashes, self.partitions)
+        let replaced = if self.replaced { "a replaced member" } else { "nobody replaced" };
+        write!(formatter, "{} crashes, {} partitions, {replaced}", self.crashes, self.partitions)
     }
 }
 
@@ -68,6 +78,18 @@ struct Machine {
     phase: Arc<Mutex<Phase>>,
     /// Members whose clients have all ended.
     quiet: Arc<Mutex<BTreeSet<usize>>>,
+    replacement: Arc<Mutex<Replacement>>,
+}
+
+/// How far the replacement of the dead member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replacement {
+    NobodyDied,
+    /// This member is dead and has to be removed.
+    Dead(usize),
+    Removed,
+    /// The new member has this id.
+    Added(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +105,7 @@ pub fn run(seed: u64) -> Outcome {
     let finals = Arc::new(Mutex::new(Vec::new()));
     let phase = Arc::new(Mutex::new(Phase::Faults));
     let quiet = Arc::new(Mutex::new(BTreeSet::new()));
+    let replacement = Arc::new(Mutex::new(Replacement::NobodyDied));
     let machines: Vec<Machine> = (0..NAMES.len())
         .map(|number| Machine {
             number,
@@ -94,6 +117,7 @@ pub fn run(seed: u64) -> Outcome {
             finals: Arc::clone(&finals),
             phase: Arc::clone(&phase),
             quiet: Arc::clone(&quiet),
+            replacement: Arc::clone(&replacement),
         })
         .collect();
     let mut sim = turmoil::Builder::new()
@@ -109,13 +133,14 @@ pub fn run(seed: u64) -> Outcome {
         let machine = machine.clone();
         sim.host(NAMES[machine.number], move || run_member(machine.clone()));
     }
-    let faults = Nemesis::new(seed).run(&mut sim, &machines);
+    let mut faults = Nemesis::new(seed).run(&mut sim, &machines);
     *phase.lock().unwrap() = Phase::Finish;
     let deadline = sim.elapsed() + HEAL_TIME;
-    while finals.lock().unwrap().len() < NAMES.len() && sim.elapsed() < deadline {
+    while finals.lock().unwrap().len() < MEMBERS && sim.elapsed() < deadline {
         sim.step().expect("a simulated host has failed");
     }
     drop(sim);
+    faults.replaced = matches!(*replacement.lock().unwrap(), Replacement::Added(_));
     let history = history.lock().unwrap().clone();
     let mut finals = finals.lock().unwrap().clone();
     finals.sort_by(|left, right| left.member.cmp(&right.member));
@@ -147,16 +172,17 @@ async fn run_member(machine: Machine) -> turmoil::Result {
         }),
         seed: machine.seed.wrapping_mul(10_007) + start,
     });
-    let member = Member::start_in(env, member_config(machine.number), stop).await?;
+    let member = Member::start_in(env, member_config(&machine).await, stop).await?;
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS_PER_MEMBER {
         let id = u64::try_from(machine.number).unwrap() * 100 + client;
         let rng = SmallRng::seed_from_u64(machine.seed.wrapping_mul(31) + start * 1009 + id);
         clients.spawn(run_client(id, rng, Arc::clone(&member), machine.clone()));
     }
+    clients.spawn(replace_the_dead(Arc::clone(&member), machine.clone()));
     while clients.join_next().await.is_some() {}
     machine.quiet.lock().unwrap().insert(machine.number);
-    while machine.quiet.lock().unwrap().len() < NAMES.len() {
+    while machine.quiet.lock().unwrap().len() < MEMBERS {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let last = report(NAMES[machine.number], &member).await;
@@ -166,22 +192,40 @@ async fn run_member(machine: Machine) -> turmoil::Result {
     Ok(())
 }
 
-fn member_config(number: usize) -> MemberConfig {
-    let id = |number: usize| u64::try_from(number).unwrap() + 1;
-    let initial: BTreeMap<u64, (String, Vec<String>)> = (0..NAMES.len())
-        .map(|number| {
-            let name = NAMES[number];
-            (id(number), (name.to_owned(), vec![format!("http://{name}:2380")]))
-        })
-        .collect();
+fn peer_url(number: usize) -> String {
+    format!("http://{}:2380", NAMES[number])
+}
+
+/// Id of one of the first members.
+fn first_id(number: usize) -> u64 {
+    u64::try_from(number).unwrap() + 1
+}
+
+/// The newcomer has none until it is added.
+async fn member_config(machine: &Machine) -> MemberConfig {
+    let number = machine.number;
+    let first =
+        (0..MEMBERS).map(|number| (first_id(number), (NAMES[number].to_owned(), vec![peer_url(number)])));
+    let is_newcomer = number == NEWCOMER;
+    let initial: BTreeMap<u64, (String, Vec<String>)> =
+        if is_newcomer { BTreeMap::new() } else { first.collect() };
+    let member_id = loop {
+        match *machine.replacement.lock().unwrap() {
+            Replacement::Added(id) if is_newcomer => break id,
+            _ if !is_newcomer => break first_id(number),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     MemberConfig {
         cluster_id: 0xc1,
-        member_id: id(number),
-        incarnation: id(number) * 1111,
+        member_id,
+        incarnation: first_id(number) * 1111,
         name: NAMES[number].to_owned(),
         listen_peer: "0.0.0.0:2380".to_owned(),
         client_urls: Vec::new(),
         initial,
+        contacts: if is_newcomer { (0..MEMBERS).map(peer_url).collect() } else { Vec::new() },
         timing: Timing::default(),
         wal: WalConfig {
             segment_bytes: 256 * 1024,
@@ -194,6 +238,36 @@ fn member_config(number: usize) -> MemberConfig {
         entries_kept: Some(50),
         quota_bytes: 0,
         auto_compaction: store::AutoCompaction::Off,
+    }
+}
+
+/// What an administrator does, on every member: removes the dead one and adds another. Each step is repeated until it is seen to be done,
+/// whatever became of earlier attempts.
+async fn replace_the_dead(member: Arc<Member>, machine: Machine) {
+    while !matches!(*machine.replacement.lock().unwrap(), Replacement::Added(_)) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let step = *machine.replacement.lock().unwrap();
+        let next = match step {
+            Replacement::NobodyDied | Replacement::Added(_) => None,
+            Replacement::Dead(number) => match member.remove_member(first_id(number)).await {
+                Ok(_) | Err(AdminError::MemberNotFound) => Some(Replacement::Removed),
+                Err(_) => None,
+            },
+            Replacement::Removed => {
+                let url = peer_url(NEWCOMER);
+                // Its outcome is seen in the list.
+                let _ = member.add_member(vec![url.clone()], false).await;
+                let members = member.members(true).await.unwrap_or_default();
+                let added = members.iter().find(|member| member.peer_urls == [url.clone()]);
+                added.map(|member| Replacement::Added(member.id))
+            }
+        };
+        let mut replacement = machine.replacement.lock().unwrap();
+        if let Some(next) = next
+            && *replacement == step
+        {
+            *replacement = next;
+        }
     }
 }
 
@@ -279,6 +353,8 @@ struct Nemesis {
     returns: BTreeMap<usize, Duration>,
     heals: Option<Duration>,
     next: Duration,
+    /// Members that are there.
+    present: Vec<usize>,
 }
 
 impl Nemesis {
@@ -290,6 +366,7 @@ impl Nemesis {
             heals: None,
             // The cluster forms in peace.
             next: Duration::from_secs(3),
+            present: (0..MEMBERS).collect(),
         }
     }
 
@@ -298,6 +375,9 @@ impl Nemesis {
             sim.step().expect("a simulated host has failed");
             let now = sim.elapsed();
             self.restore(sim, now);
+            if now >= DEATH && !self.present.contains(&NEWCOMER) {
+                self.kill_for_good(sim, machines);
+            }
             if now >= self.next {
                 self.strike(sim, machines, now);
                 self.next = now + Duration::from_millis(self.rng.random_range(300..2500));
@@ -316,29 +396,46 @@ impl Nemesis {
         }
         if self.heals.is_some_and(|at| at <= now) {
             self.heals = None;
-            for (left, right) in [(0, 1), (0, 2), (1, 2)] {
-                sim.repair(NAMES[left], NAMES[right]);
+            for left in 0..NAMES.len() {
+                for right in left + 1..NAMES.len() {
+                    sim.repair(NAMES[left], NAMES[right]);
+                }
             }
         }
+    }
+
+    /// One of the first members never comes back; the newcomer takes its place.
+    fn kill_for_good(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine]) {
+        let place = self.rng.random_range(0..MEMBERS);
+        let dead = self.present[place];
+        if self.returns.remove(&dead).is_none() {
+            sim.crash(NAMES[dead]);
+        }
+        self.present[place] = NEWCOMER;
+        *machines[dead].replacement.lock().unwrap() = Replacement::Dead(dead);
     }
 
     fn strike(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], now: Duration) {
         match self.rng.random_range(0..10) {
             0..5 => {
-                let number = self.rng.random_range(0..NAMES.len());
+                let number = self.present[self.rng.random_range(0..MEMBERS)];
                 self.crash(sim, &machines[number], now);
             }
-            5 => machines.iter().for_each(|machine| self.crash(sim, machine, now)),
+            5 => {
+                for number in self.present.clone() {
+                    self.crash(sim, &machines[number], now);
+                }
+            }
             6..9 => {
-                let lonely = self.rng.random_range(0..NAMES.len());
-                for other in (0..NAMES.len()).filter(|other| *other != lonely) {
-                    sim.partition(NAMES[lonely], NAMES[other]);
+                let lonely = self.present[self.rng.random_range(0..MEMBERS)];
+                for other in self.present.iter().filter(|other| **other != lonely) {
+                    sim.partition(NAMES[lonely], NAMES[*other]);
                 }
                 self.partitioned(now);
             }
             _ => {
                 let (left, right) = [(0, 1), (0, 2), (1, 2)][self.rng.random_range(0..3)];
-                sim.partition_oneway(NAMES[left], NAMES[right]);
+                sim.partition_oneway(NAMES[self.present[left]], NAMES[self.present[right]]);
                 self.partitioned(now);
             }
         }

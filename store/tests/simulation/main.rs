@@ -75,7 +75,10 @@ fn run_in_process(seed: u64) -> (String, bool) {
 fn run(seed: u64) -> (u64, bool) {
     let started = std::time::Instant::now();
     let Outcome { history, finals, trace, faults } = cluster::run(seed);
-    let verdict = checker::check(&history, &finals);
+    let mut verdict = checker::check(&history, &finals);
+    if !faults.replaced {
+        verdict.push("the member that died was not replaced".to_owned());
+    }
     let counts = history.counts();
     println!(
         "seed {seed}: {} ok, {} unknown, {} failed, {faults}, trace {trace:016x}, {:.1} s: {}",

@@ -1,0 +1,639 @@
+//! Members come, go and move while the cluster works: real files, sockets and threads in one process.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::etcdserverpb as pb;
+use store::admin::{Admin, AdminError, MemberInfo};
+use store::config::{ClusterState, Config, InitialMember};
+use store::etcd::{Edge, EtcdOptions};
+use store::kv::{Consistency, Kv, KvError};
+use store::mvcc::{KeyRange, Op, Put, Range, Txn};
+use store::wal::WalConfig;
+use store::{JoinError, Member, MemberError};
+use tokio_util::sync::CancellationToken;
+
+/// Everything here must happen in this time; a loaded machine needs slack.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Returns a port that was free a moment ago. They lie below those of outgoing connections, and no two tests of this process get the
+/// same, nor do those of the other test programs.
+fn free_port() -> u16 {
+    static PASSED: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + u16::try_from(std::process::id() % 100).unwrap() * 64;
+    std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Members by name. Each has a port of its own, and a directory named after it.
+struct Cluster {
+    directory: tempfile::TempDir,
+    ports: BTreeMap<String, u16>,
+    running: BTreeMap<String, Arc<Member>>,
+    fatals: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Cluster {
+    /// Starts a cluster of new members.
+    async fn start(names: &[&str]) -> Self {
+        let mut cluster = Self {
+            directory: tempfile::tempdir().unwrap(),
+            ports: names.iter().map(|name| ((*name).to_owned(), free_port())).collect(),
+            running: BTreeMap::new(),
+            fatals: Arc::default(),
+        };
+        for name in names {
+            let config = cluster.config(name, ClusterState::New);
+            cluster.run(name, config).await.unwrap();
+        }
+        cluster.member(names[0]).read_index().await.unwrap();
+        cluster
+    }
+
+    fn config(&self, name: &str, state: ClusterState) -> Config {
+        let port = self.ports[name];
+        let data = self.directory.path().join(name);
+        let mut config = Config::single(data, name, &format!("127.0.0.1:{port}"));
+        config.initial_cluster = self
+            .ports
+            .iter()
+            .map(|(name, port)| InitialMember { name: name.clone(), peer_urls: vec![url(*port)] })
+            .collect();
+        config.cluster_state = state;
+        config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
+        // Few enough that who comes later gets a snapshot.
+        config.snapshot_entries = 50;
+        config.entries_kept = Some(10);
+        let (fatals, own) = (Arc::clone(&self.fatals), name.to_owned());
+        config.fatal = Some(Arc::new(move |message| {
+            fatals.lock().unwrap().push((own.clone(), message.to_owned()));
+        }));
+        config
+    }
+
+    async fn run(&mut self, name: &str, config: Config) -> Result<(), MemberError> {
+        let member = until("the end of the killed member", async || {
+            match Member::start(config.clone(), CancellationToken::new()).await {
+                Err(
+                    MemberError::Directory(store::DirectoryError::InUse { .. }) | MemberError::Listen { .. },
+                ) => None,
+                other => Some(other),
+            }
+        });
+        self.running.insert(name.to_owned(), member.await?);
+        Ok(())
+    }
+
+    /// Starts a member that was added, or one that has joined before.
+    async fn join(&mut self, name: &str) -> Result<(), MemberError> {
+        let config = self.config(name, ClusterState::Existing);
+        self.run(name, config).await
+    }
+
+    fn member(&self, name: &str) -> &Arc<Member> {
+        &self.running[name]
+    }
+
+    /// Adds a member through another one and returns its id.
+    async fn add(&mut self, through: &str, name: &str, learner: bool) -> u64 {
+        let port = free_port();
+        let added = self.member(through).add_member(vec![url(port)], learner).await.unwrap();
+        self.ports.insert(name.to_owned(), port);
+        added.member.id
+    }
+
+    /// Adds a member, starts it and waits until it votes.
+    async fn grow(&mut self, through: &str, name: &str) -> u64 {
+        let id = self.add(through, name, false).await;
+        self.join(name).await.unwrap();
+        self.await_voter(through, id).await;
+        id
+    }
+
+    async fn await_voter(&self, asked: &str, id: u64) {
+        until("a new voter", async || {
+            let members = self.member(asked).members(true).await.ok()?;
+            members.iter().any(|member| member.id == id && is_voter(member)).then_some(())
+        })
+        .await;
+    }
+
+    fn id(&self, name: &str) -> u64 {
+        self.member(name).responder().member_id
+    }
+
+    fn kill(&mut self, name: &str) {
+        let member = self.running.remove(name).unwrap();
+        assert_eq!(Arc::strong_count(&member), 1);
+        drop(member);
+    }
+
+    async fn stop_member(&mut self, name: &str) {
+        let member = self.running.remove(name).unwrap();
+        tokio::time::timeout(PATIENCE, member.stop()).await.expect("a member stops");
+    }
+
+    async fn leader(&self) -> String {
+        until("a leader", async || {
+            let leads = |member: &Arc<Member>| {
+                let status = member.status();
+                status.leader_id == status.member_id
+            };
+            self.running.iter().find(|(_, member)| leads(member)).map(|(name, _)| name.clone())
+        })
+        .await
+    }
+
+    /// Returns the name of a running member that does not lead.
+    async fn follower(&self) -> String {
+        let leader = self.leader().await;
+        self.running.keys().find(|name| **name != leader).unwrap().clone()
+    }
+
+    /// Writes until it is acknowledged: while leadership moves, a write may have an unknown outcome.
+    async fn put(&self, name: &str, key: &str) {
+        until("an acknowledged write", async || match self.member(name).txn(put(key)).await {
+            Ok(_) => Some(()),
+            Err(KvError::OutcomeUnknown | KvError::NoLeader) => None,
+            Err(error) => panic!("{error}"),
+        })
+        .await;
+    }
+
+    async fn assert_holds(&self, name: &str, keys: &[&str]) {
+        for key in keys {
+            let range = Range::new(KeyRange::single((*key).to_owned()));
+            let found = until("a linearizable read", async || {
+                self.member(name).range(range.clone(), Consistency::Linearizable).await.ok()
+            });
+            assert_eq!(found.await.kvs.len(), 1, "{name} lacks {key}");
+        }
+    }
+
+    /// Waits for the line with which a member ends.
+    async fn end_of(&self, name: &str) -> String {
+        let fatals = Arc::clone(&self.fatals);
+        until("the end of a member", async || {
+            let fatals = fatals.lock().unwrap();
+            fatals.iter().find(|(of, _)| of == name).map(|(_, line)| line.clone())
+        })
+        .await
+    }
+
+    fn ended(&self) -> Vec<String> {
+        self.fatals.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    async fn stop(mut self) {
+        for name in self.running.keys().cloned().collect::<Vec<_>>() {
+            self.stop_member(&name).await;
+        }
+    }
+}
+
+fn is_voter(member: &MemberInfo) -> bool {
+    !member.is_learner && !member.name.is_empty()
+}
+
+fn put(key: &str) -> Txn {
+    let put = Put { key: Bytes::from(key.to_owned()), value: "v".into(), ..Put::default() };
+    Txn { success: vec![Op::Put(put)], ..Txn::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_from_one_to_three_and_a_dead_member_is_replaced() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    for number in 0..200 {
+        cluster.put("m0", &format!("k{number}")).await;
+    }
+    cluster.grow("m0", "m1").await;
+    cluster.put("m1", "with two").await;
+    // A follower takes the call as well.
+    let follower = cluster.follower().await;
+    cluster.grow(&follower, "m2").await;
+    cluster.put("m2", "with three").await;
+    cluster.assert_holds("m2", &["k0", "k199", "with two", "with three"]).await;
+    let dead = cluster.leader().await;
+    let dead_id = cluster.id(&dead);
+    cluster.kill(&dead);
+    let alive = cluster.running.keys().next().unwrap().clone();
+    cluster.put(&alive, "without one").await;
+    let refused = cluster.member(&alive).add_member(vec![url(free_port())], false).await;
+    assert_eq!(refused, Err(AdminError::Unhealthy), "a dead member goes before a new one comes");
+    let members = cluster.member(&alive).remove_member(dead_id).await.unwrap();
+    assert_eq!(members.len(), 2);
+    cluster.ports.remove(&dead);
+    cluster.grow(&alive, "m3").await;
+    cluster.assert_holds("m3", &["k0", "with three", "without one"]).await;
+    // Three votes again: one may die.
+    let dead = cluster.running.keys().find(|name| **name != "m3").unwrap().clone();
+    cluster.kill(&dead);
+    cluster.put("m3", "on").await;
+    assert_eq!(cluster.ended(), Vec::<String>::new());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_waits_for_a_voter_that_is_not_there_yet() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let id = cluster.add("m0", "m1", false).await;
+    cluster.member("m0").txn(put("alone")).await.unwrap();
+    let members = cluster.member("m0").members(true).await.unwrap();
+    let added = members.iter().find(|member| member.id == id).unwrap();
+    let expected = MemberInfo { id, peer_urls: vec![url(cluster.ports["m1"])], ..MemberInfo::default() };
+    assert_eq!(*added, expected, "as etcd shows a member that has not started");
+    let refused = cluster.member("m0").add_member(vec![url(free_port())], false).await;
+    assert_eq!(refused, Err(AdminError::NotEnoughStarted));
+    let refused = cluster.member("m0").remove_member(cluster.id("m0")).await;
+    assert_eq!(refused, Err(AdminError::NotEnoughStarted));
+    cluster.member("m0").remove_member(id).await.unwrap();
+    assert_eq!(cluster.member("m0").remove_member(id).await, Err(AdminError::MemberNotFound));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_is_promoted_when_it_is_asked_for_and_in_sync() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let id = cluster.add("m0", "m1", true).await;
+    assert_eq!(cluster.member("m0").promote_member(id).await, Err(AdminError::LearnerNotReady));
+    let refused = cluster.member("m0").add_member(vec![url(free_port())], true).await;
+    assert_eq!(refused, Err(AdminError::TooManyLearners));
+    let refused = cluster.member("m0").promote_member(cluster.id("m0")).await;
+    assert_eq!(refused, Err(AdminError::NotLearner));
+    assert_eq!(cluster.member("m0").promote_member(7).await, Err(AdminError::MemberNotFound));
+    cluster.join("m1").await.unwrap();
+    let members =
+        until("a learner in sync", async || cluster.member("m0").promote_member(id).await.ok()).await;
+    assert!(members.iter().all(is_voter), "{members:?}");
+    assert_eq!(cluster.member("m0").promote_member(id).await, Err(AdminError::NotLearner));
+    cluster.put("m1", "voted").await;
+    cluster.stop().await;
+}
+
+/// Safety rule 4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_belongs_to_the_first_data_directory() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    cluster.grow("m0", "m1").await;
+    cluster.stop_member("m1").await;
+    std::fs::remove_dir_all(cluster.directory.path().join("m1")).unwrap();
+    let refused = cluster.join("m1").await.unwrap_err();
+    assert!(matches!(refused, MemberError::Join(JoinError::OtherDirectory(_))), "{refused}");
+    assert!(!cluster.directory.path().join("m1").exists(), "nothing is written for it");
+    // Who was never added has no place.
+    cluster.ports.insert("m9".to_owned(), free_port());
+    let refused = cluster.join("m9").await.unwrap_err();
+    assert!(matches!(refused, MemberError::Join(JoinError::NotAdded(_))), "{refused}");
+    cluster.kill("m0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_data_directories_with_one_id_exactly_one_joins() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let id = cluster.add("m0", "m1", false).await;
+    let config = cluster.config("m1", ClusterState::Existing);
+    let mut rival = cluster.config("m1", ClusterState::Existing);
+    rival.data_dir = cluster.directory.path().join("rival");
+    rival.listen_peer = format!("127.0.0.1:{}", free_port());
+    let start = |config| Member::start(config, CancellationToken::new());
+    let (first, second) = tokio::join!(start(config), start(rival));
+    // The slower one may have asked after the faster one was in.
+    let refused = [&first, &second].iter().filter(|started| started.is_err()).count();
+    until("the first directory", async || {
+        let members = cluster.member("m0").members(true).await.ok()?;
+        members.iter().any(|member| member.id == id && member.name == "m1").then_some(())
+    })
+    .await;
+    until("the end of the second", async || (refused + cluster.ended().len() >= 1).then_some(())).await;
+    cluster.put("m0", "on").await;
+    assert_eq!(refused + cluster.ended().len(), 1);
+    for line in cluster.fatals.lock().unwrap().iter() {
+        assert!(line.1.contains("joined with another data directory"), "{line:?}");
+    }
+    drop((first, second));
+    cluster.kill("m0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_ends_and_stays_out() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let follower = cluster.follower().await;
+    let id = cluster.id(&follower);
+    let leader = cluster.leader().await;
+    cluster.member(&leader).remove_member(id).await.unwrap();
+    let line = cluster.end_of(&follower).await;
+    assert!(line.contains("has been removed from the cluster"), "{line}");
+    cluster.kill(&follower);
+    let term = cluster.member(&leader).status().term;
+    cluster.fatals.lock().unwrap().clear();
+    // Whatever it was started with before: it is told again, and disturbs nobody.
+    cluster.join(&follower).await.unwrap();
+    let line = cluster.end_of(&follower).await;
+    assert!(line.contains("has been removed from the cluster"), "{line}");
+    cluster.kill(&follower);
+    assert_eq!(cluster.member(&leader).status().term, term);
+    cluster.put(&leader, "still").await;
+    // Its address is free for a member with a new id.
+    let port = cluster.ports[&follower];
+    let added = cluster.member(&leader).add_member(vec![url(port)], false).await.unwrap();
+    assert_ne!(added.member.id, id);
+    std::fs::remove_dir_all(cluster.directory.path().join(&follower)).unwrap();
+    cluster.join(&follower).await.unwrap();
+    cluster.await_voter(&leader, added.member.id).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_removed_gives_leadership_away_first() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let leader = cluster.leader().await;
+    let id = cluster.id(&leader);
+    let members = cluster.member(&leader).remove_member(id).await.unwrap();
+    assert_eq!(members.len(), 2);
+    let line = cluster.end_of(&leader).await;
+    assert!(line.contains("has been removed from the cluster"), "{line}");
+    cluster.kill(&leader);
+    let left = cluster.running.keys().next().unwrap().clone();
+    cluster.put(&left, "two go on").await;
+    // And down to one.
+    let other = cluster.running.keys().find(|name| **name != left).unwrap().clone();
+    let other_id = cluster.id(&other);
+    cluster.member(&left).remove_member(other_id).await.unwrap();
+    cluster.end_of(&other).await;
+    cluster.kill(&other);
+    cluster.put(&left, "one goes on").await;
+    let refused = cluster.member(&left).remove_member(cluster.id(&left)).await;
+    assert_eq!(refused, Err(AdminError::NotEnoughStarted));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_was_cut_short_goes_on() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    for number in 0..200 {
+        cluster.put("m0", &format!("k{number}")).await;
+    }
+    let id = cluster.add("m0", "m1", false).await;
+    for _ in 0..3 {
+        cluster.join("m1").await.unwrap();
+        cluster.kill("m1");
+    }
+    // It knows who it is, and waits for the others.
+    cluster.stop_member("m0").await;
+    cluster.join("m1").await.unwrap();
+    let config = cluster.config("m0", ClusterState::New);
+    let config =
+        Config { initial_cluster: config.initial_cluster.iter().take(1).cloned().collect(), ..config };
+    cluster.run("m0", config).await.unwrap();
+    cluster.await_voter("m0", id).await;
+    cluster.assert_holds("m1", &["k0", "k199"]).await;
+    assert_eq!(cluster.ended(), Vec::<String>::new());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moved_is_found_at_its_new_address() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let moved = cluster.follower().await;
+    let id = cluster.id(&moved);
+    cluster.stop_member(&moved).await;
+    let through = cluster.follower().await;
+    let port = free_port();
+    let taken = url(cluster.ports[&through]);
+    let refused = cluster.member(&through).update_member(id, vec![taken]).await;
+    assert_eq!(refused, Err(AdminError::PeerUrlsExist));
+    let refused = cluster.member(&through).update_member(id, vec!["bad".to_owned()]).await;
+    assert_eq!(refused, Err(AdminError::InvalidUrls));
+    let refused = cluster.member(&through).update_member(7, vec!["bad".to_owned()]).await;
+    assert_eq!(refused, Err(AdminError::MemberNotFound));
+    let members = cluster.member(&through).update_member(id, vec![url(port)]).await.unwrap();
+    assert!(members.iter().any(|member| member.id == id && member.peer_urls == [url(port)]));
+    cluster.put(&through, "while it was away").await;
+    cluster.ports.insert(moved.clone(), port);
+    let mut config = cluster.config(&moved, ClusterState::Existing);
+    config.advertise_client_urls = vec!["http://127.0.0.1:1".to_owned()];
+    cluster.run(&moved, config).await.unwrap();
+    cluster.assert_holds(&moved, &["while it was away"]).await;
+    // What it tells clients is told anew, too.
+    until("its new client URLs", async || {
+        let members = cluster.member(&through).members(true).await.ok()?;
+        let told = members.iter().find(|member| member.id == id)?;
+        (told.client_urls == ["http://127.0.0.1:1"]).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_moves_stays_a_learner_and_answers_little() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let id = cluster.add("m0", "m1", true).await;
+    let port = free_port();
+    let members = cluster.member("m0").update_member(id, vec![url(port)]).await.unwrap();
+    assert!(members.iter().any(|member| member.id == id && member.is_learner));
+    cluster.ports.insert("m1".to_owned(), port);
+    cluster.put("m0", "k").await;
+    cluster.join("m1").await.unwrap();
+    let range = Range::new(KeyRange::single("k"));
+    until("the learner's log", async || {
+        let found = cluster.member("m1").range(range.clone(), Consistency::Serializable).await.unwrap();
+        (!found.kvs.is_empty()).then_some(())
+    })
+    .await;
+    let members = cluster.member("m0").members(true).await.unwrap();
+    assert!(members.iter().any(|member| member.id == id && member.is_learner && member.name == "m1"));
+
+    let member = Arc::clone(cluster.member("m1"));
+    let edge = Edge { kv: Arc::<Member>::clone(&member), admin: member };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    let serving =
+        tokio::spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
+    let channel = tonic::transport::Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+    assert_answers_as_learner(channel).await;
+    shutdown.cancel();
+    serving.await.unwrap();
+    cluster.stop().await;
+}
+
+async fn assert_answers_as_learner(channel: tonic::transport::Channel) {
+    let mut kv = pb::kv_client::KvClient::new(channel.clone());
+    let range =
+        |serializable| pb::RangeRequest { key: "k".into(), serializable, ..pb::RangeRequest::default() };
+    assert_eq!(kv.range(range(true)).await.unwrap().into_inner().kvs.len(), 1);
+    let mut maintenance = pb::maintenance_client::MaintenanceClient::new(channel.clone());
+    let status = maintenance.status(pb::StatusRequest::default()).await.unwrap().into_inner();
+    assert!(status.is_learner);
+    let mut cluster = pb::cluster_client::ClusterClient::new(channel.clone());
+    let mut lease = pb::lease_client::LeaseClient::new(channel.clone());
+    let mut watch = pb::watch_client::WatchClient::new(channel);
+    let refused = [
+        kv.range(range(false)).await.map(|_| ()),
+        kv.put(pb::PutRequest { key: "k".into(), ..pb::PutRequest::default() }).await.map(|_| ()),
+        kv.txn(pb::TxnRequest::default()).await.map(|_| ()),
+        cluster.member_list(pb::MemberListRequest::default()).await.map(|_| ()),
+        lease.lease_grant(pb::LeaseGrantRequest { ttl: 9, id: 0 }).await.map(|_| ()),
+        maintenance.hash_kv(pb::HashKvRequest::default()).await.map(|_| ()),
+        watch.watch(futures::stream::pending()).await.map(|_| ()),
+    ];
+    for (number, answer) in refused.into_iter().enumerate() {
+        let status = answer.unwrap_err();
+        let seen = (status.code(), status.message());
+        let expected = (tonic::Code::FailedPrecondition, "etcdserver: rpc not supported for learner");
+        assert_eq!(seen, expected, "call {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_leadership_to_the_leader_itself_changes_nothing() {
+    let cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let leader = cluster.leader().await;
+    let before = cluster.member(&leader).status();
+    cluster.member(&leader).move_leader(before.member_id).await.unwrap();
+    let after = cluster.member(&leader).status();
+    assert_eq!((after.leader_id, after.term), (before.leader_id, before.term));
+    cluster.put(&leader, "still led").await;
+    assert_eq!(cluster.member(&leader).status().term, before.term);
+    cluster.stop().await;
+}
+
+fn etcdctl(endpoint: &str, arguments: &[&str]) -> String {
+    let output = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", endpoint])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    text.concat().trim_end().to_owned()
+}
+
+fn start_store(
+    flags: &[&str],
+    shutdown: &CancellationToken,
+) -> tokio::task::JoinHandle<Result<(), store::cli::CliError>> {
+    use clap::Parser;
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: store::cli::Args,
+    }
+    let cli = Cli::parse_from(std::iter::once("store").chain(flags.iter().copied()));
+    tokio::spawn(store::cli::run(cli.args, shutdown.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_adds_lists_updates_and_removes_members() {
+    if Command::new("etcdctl").arg("version").output().is_err() {
+        // Past the capture of output: the test runner counts these lines.
+        std::io::stderr()
+            .write_all(b"skipped: no etcdctl on PATH (`cargo xtask setup` installs it)\n")
+            .unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let data = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let [client0, peer0, client1, peer1, elsewhere] = std::array::from_fn(|_| free_port());
+    let (shutdown0, shutdown1) = (CancellationToken::new(), CancellationToken::new());
+    let first = start_store(
+        &[
+            "--name",
+            "m0",
+            "--data-dir",
+            &data("m0"),
+            "--listen-client-urls",
+            &url(client0),
+            "--listen-peer-urls",
+            &url(peer0),
+            "--initial-cluster",
+            &format!("m0={}", url(peer0)),
+        ],
+        &shutdown0,
+    );
+    let endpoint = format!("127.0.0.1:{client0}");
+    until("a first member that serves", async || {
+        etcdctl(&endpoint, &["endpoint", "health"]).contains("is healthy").then_some(())
+    })
+    .await;
+    let refused = etcdctl(&endpoint, &["member", "add", "m1", "--peer-urls", &url(peer0)]);
+    assert!(refused.contains("etcdserver: Peer URLs already exists"), "{refused}");
+    let added = etcdctl(&endpoint, &["member", "add", "m1", "--peer-urls", &url(peer1)]);
+    assert!(added.contains("added to cluster"), "{added}");
+    assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
+    let id = added.split(' ').nth(1).unwrap().to_owned();
+    let listed = etcdctl(&endpoint, &["member", "list"]);
+    assert!(listed.contains(&format!("{id}, unstarted, , {}, , false", url(peer1))), "{listed}");
+    // The cluster exactly as etcdctl printed it.
+    let cluster = added.lines().find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER=")).unwrap();
+    let second = start_store(
+        &[
+            "--name",
+            "m1",
+            "--data-dir",
+            &data("m1"),
+            "--listen-client-urls",
+            &url(client1),
+            "--listen-peer-urls",
+            &url(peer1),
+            "--initial-cluster",
+            cluster.trim_matches('"'),
+            "--initial-cluster-state",
+            "existing",
+        ],
+        &shutdown1,
+    );
+    let started = format!("{id}, started, m1, {}, {}, false", url(peer1), url(client1));
+    until("a second member that votes", async || {
+        etcdctl(&endpoint, &["member", "list"]).contains(&started).then_some(())
+    })
+    .await;
+    let other = format!("127.0.0.1:{client1}");
+    assert_eq!(etcdctl(&other, &["put", "through", "m1"]), "OK");
+    let updated = etcdctl(&other, &["member", "update", &id, "--peer-urls", &url(elsewhere)]);
+    assert!(updated.contains("updated in cluster"), "{updated}");
+    assert!(etcdctl(&endpoint, &["member", "list"]).contains(&url(elsewhere)));
+    let updated = etcdctl(&other, &["member", "update", &id, "--peer-urls", &url(peer1)]);
+    assert!(updated.contains("updated in cluster"), "{updated}");
+    // One that has started would end the process of this test when it is removed.
+    let added = etcdctl(&endpoint, &["member", "add", "m2", "--peer-urls", &url(elsewhere)]);
+    let unstarted = added.split(' ').nth(1).unwrap().to_owned();
+    let removed = etcdctl(&other, &["member", "remove", &unstarted]);
+    assert!(removed.contains("removed from cluster"), "{removed}");
+    let listed = etcdctl(&endpoint, &["member", "list"]);
+    assert!(listed.contains(&started) && !listed.contains(&unstarted), "{listed}");
+    let learner = ["member", "add", "m3", "--learner", "--peer-urls", &url(elsewhere)];
+    assert!(etcdctl(&other, &learner).contains("added to cluster"));
+    let refused =
+        etcdctl(&endpoint, &["member", "add", "m4", "--learner", "--peer-urls", "http://127.0.0.1:1"]);
+    assert!(refused.contains("etcdserver: too many learner members in cluster"), "{refused}");
+    let refused = etcdctl(&endpoint, &["member", "remove", "1234"]);
+    assert!(refused.contains("etcdserver: member not found"), "{refused}");
+    shutdown1.cancel();
+    second.await.unwrap().unwrap();
+    shutdown0.cancel();
+    first.await.unwrap().unwrap();
+}
