@@ -325,6 +325,10 @@ fn value_of(bytes: &[u8]) -> u64 {
 
 /// Reads everything that a member ever held, once it is up to date.
 async fn report(name: &str, member: &Member) -> Final {
+    // The newcomer is there when it votes.
+    while member.is_learner() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let revision = loop {
         match member.read_index().await {
             Ok(revision) => break revision,
