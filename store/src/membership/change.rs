@@ -205,6 +205,3 @@ fn check_unused(view: &View, id: u64, peer_urls: &[String]) -> Result<(), Denial
     let is_used = others.any(|(_, known)| known.member.peer_urls.iter().any(|url| peer_urls.contains(url)));
     if is_used { Err(Denial::UrlsExist) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -17,3 +17,6 @@ mod health;
 
 pub(crate) use address::{checked_urls, new_member_id};
 pub(crate) use change::{Change, Decision, Denial, Kind, Known, View, decide, due_promotion};
+
+#[cfg(test)]
+mod tests;

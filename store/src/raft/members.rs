@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use openraft::async_runtime::watch::WatchReceiver;
+
 use super::node::Node;
 use super::types::{Member, Membership, StoredMembership};
 use crate::admin::MemberInfo;
@@ -52,22 +54,22 @@ impl Node {
 
     fn effective_membership(&self) -> Arc<StoredMembership> {
         let metrics = self.raft().server_metrics();
-        let membership = Arc::clone(
-            &openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics).membership_config,
-        );
-        membership
+        Arc::clone(&metrics.borrow_watched().membership_config)
     }
 }
 
 /// Returns members as the administration sees them. One that is to become a voter is shown as one while it is unstarted, as etcd
 /// shows it, and as the learner that it is from then on.
 pub(crate) fn listed(membership: &StoredMembership) -> Vec<MemberInfo> {
-    let info = |id: u64, member: &Member| MemberInfo {
-        id,
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        is_learner: !is_voter(membership.membership(), id) && !(member.promote && member.incarnation == 0),
+    let info = |id: u64, member: &Member| {
+        let is_unstarted_voter = member.promote && member.incarnation == 0;
+        MemberInfo {
+            id,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+            is_learner: !is_unstarted_voter && !is_voter(membership.membership(), id),
+        }
     };
     membership.nodes().map(|(id, member)| info(*id, member)).collect()
 }

@@ -400,9 +400,9 @@ impl Nemesis {
         }
         if self.heals.is_some_and(|at| at <= now) {
             self.heals = None;
-            for left in 0..NAMES.len() {
-                for right in left + 1..NAMES.len() {
-                    sim.repair(NAMES[left], NAMES[right]);
+            for (number, left) in NAMES.iter().enumerate() {
+                for right in NAMES.iter().skip(number + 1) {
+                    sim.repair(*left, *right);
                 }
             }
         }

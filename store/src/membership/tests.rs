@@ -1,6 +1,9 @@
 //! Decisions on every kind of change, as tables.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
+use crate::raft::types::Member;
 
 fn url(id: u64) -> Vec<String> {
     vec![format!("http://m{id}:1")]
