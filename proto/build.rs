@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let files = [
+        "etcd/auth.proto",
         "etcd/kv.proto",
         "etcd/rpc.proto",
         "keelson/v1/api.proto",

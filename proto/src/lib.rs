@@ -2,6 +2,20 @@
 
 pub mod api;
 
+/// etcd v3 users and permissions (`authpb`).
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
 /// etcd v3 key-value records (`mvccpb`).
 #[allow(
     clippy::all,

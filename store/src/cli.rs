@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -12,7 +11,7 @@ use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 use crate::config::{ClusterState, Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
 use crate::directory::DirectoryError;
 use crate::env::error_chain;
-use crate::etcd::{self, Edge, EtcdOptions};
+use crate::etcd::{self, CertificateNames, Edge, EtcdOptions};
 use crate::member::{AutoCompaction, JoinError, Member, MemberError};
 use crate::net::PeerTls;
 use crate::wal::{WalConfig, is_full};
@@ -84,6 +83,12 @@ pub struct Args {
     /// Signers of client certificates
     #[arg(long, env = "ETCD_TRUSTED_CA_FILE", requires = "cert_file")]
     pub trusted_ca_file: Option<PathBuf>,
+    /// A client that shows no token is the user whom its certificate names
+    #[arg(long, env = "ETCD_CLIENT_CERT_AUTH", requires = "trusted_ca_file")]
+    pub client_cert_auth: bool,
+    /// Kind of the tokens that clients get for their password: simple
+    #[arg(long, env = "ETCD_AUTH_TOKEN", default_value = "simple")]
+    pub auth_token: String,
     /// Certificate for other members to see
     #[arg(long, env = "ETCD_PEER_CERT_FILE", requires_all = ["peer_key_file", "peer_trusted_ca_file"])]
     pub peer_cert_file: Option<PathBuf>,
@@ -152,6 +157,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError
     let client_addresses: Vec<String> =
         args.listen_client_urls.iter().map(|url| address(url)).collect::<Result<_, _>>()?;
     let client_tls = client_tls(&args)?;
+    check_auth_token(&args.auth_token)?;
+    let certificate_names =
+        if args.client_cert_auth { CertificateNames::AreUsers } else { CertificateNames::Ignored };
     let config = config(&args)?;
     Member::check(&config)?;
     let mut listeners = Vec::new();
@@ -164,7 +172,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError
     // The member ends after its clients have been served, so it has a token of its own.
     let member = Member::start(config, CancellationToken::new()).await?;
     announce(&args.name, &member, &listeners);
-    let edge = Edge { kv: Arc::<Member>::clone(&member), admin: Arc::<Member>::clone(&member) };
+    let edge = Edge::new(&member).with_certificate_names(certificate_names);
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         let (tls, edge, shutdown) = (client_tls.clone(), edge.clone(), shutdown.clone());
@@ -255,6 +263,14 @@ fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
                 Some(_) | None => Err(wrong("a duration such as 30m")),
             }
         }
+    }
+}
+
+fn check_auth_token(kind: &str) -> Result<(), CliError> {
+    match kind.split(',').next() {
+        Some("simple") => Ok(()),
+        Some("jwt") => Err(CliError::Usage("not implemented: --auth-token=jwt; use simple".to_owned())),
+        Some(_) | None => Err(CliError::Usage(format!("--auth-token: {kind} is not simple"))),
     }
 }
 

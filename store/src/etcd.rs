@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use transport::tls::ServerTls;
 
-pub use crate::grpc::Edge;
 use crate::grpc::{
-    ClusterService, KvService, LearnerGate, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService,
+    AuthService, ClusterService, KvService, LearnerGate, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService,
+    WatchService,
 };
+pub use crate::grpc::{CertificateNames, Edge};
 
 /// Settings of the API.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
         .add_service(pb::maintenance_server::MaintenanceServer::new(MaintenanceService {
             edge: edge.clone(),
         }))
+        .add_service(pb::auth_server::AuthServer::new(AuthService { edge: edge.clone() }))
         .add_service(health);
     let gate = LearnerGate { admin: Arc::clone(&edge.admin) };
     Routes::from(routes.into_axum_router().layer(gate)).prepare()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::AuthRefusal;
 use crate::mvcc::{Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, Txn, TxnResult};
 
 /// How fresh a read must be.
@@ -52,6 +53,9 @@ pub enum KvError {
     /// The request was proposed and its fate is not known; it may still commit.
     #[error("request timed out, outcome unknown")]
     OutcomeUnknown,
+    /// Only for clients of the wire: callers in this process may do everything.
+    #[error(transparent)]
+    Auth(#[from] AuthRefusal),
     #[error("corrupt cluster")]
     Corrupt,
     #[error("server stopped")]
@@ -68,6 +72,7 @@ impl From<Refusal> for KvError {
             Refusal::KeyNotFound => Self::KeyNotFound,
             Refusal::NoSpace => Self::NoSpace,
             Refusal::Corrupt => Self::Corrupt,
+            Refusal::Auth(refusal) => Self::Auth(refusal),
         }
     }
 }
@@ -153,6 +158,12 @@ pub struct Responder {
 pub struct LeaseGranted {
     pub id: LeaseId,
     pub ttl: Duration,
+}
+
+impl LeaseGranted {
+    pub(crate) fn new(id: LeaseId, ttl_seconds: i64) -> Self {
+        Self { id, ttl: Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0)) }
+    }
 }
 
 /// The replicated key-value store.

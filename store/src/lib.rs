@@ -5,6 +5,7 @@ compile_error!(
 );
 
 pub mod admin;
+pub mod auth;
 pub mod cli;
 mod codec;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod engine;
 pub mod env;
 pub mod etcd;
 mod grpc;
+pub mod guarded;
 pub mod kv;
 pub mod lease;
 mod member;

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
-use crate::engine::{Engine, MemoryEngine};
+use crate::auth::SessionChange;
+use crate::engine::{Engine, EngineError, MemoryEngine};
+use crate::guarded::{Guarded, Sessions};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
 use crate::lease::{ExpiryLimits, PendingGrant, Primary, Renewal, granted_ttl_seconds};
 use crate::mvcc::{
@@ -40,6 +42,7 @@ struct Shared {
     store: RwLock<Store>,
     hub: Arc<Hub>,
     leases: Mutex<Leases>,
+    sessions: Sessions,
     started: Instant,
 }
 
@@ -76,6 +79,7 @@ impl MemoryStore {
             store: RwLock::new(store),
             hub,
             leases: Mutex::new(leases),
+            sessions: Sessions::default(),
             started: Instant::now(),
         });
         let stop = CancellationToken::new();
@@ -110,6 +114,15 @@ async fn expire_leases(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+/// Removes all rows that a compaction has made unreadable.
+fn collect_all(store: &mut Store) {
+    let mut collection = Collection::MoreToDo;
+    while collection == Collection::MoreToDo {
+        collection = store.collect(COLLECT_ROWS).expect("an engine in memory does not fail");
+        store.commit().expect("an engine in memory does not fail");
+    }
+}
+
 impl Shared {
     fn now(&self) -> Duration {
         self.started.elapsed()
@@ -138,7 +151,15 @@ impl Shared {
         // Under the store's lock, so that concurrent callers publish in revision order.
         self.hub.publish(applied.events);
         let answer = applied.answer?;
+        let command = match command {
+            Command::Guarded { command, .. } => command,
+            other => other,
+        };
         self.follow_leases(&store, command);
+        self.sessions.follow(SessionChange::of(command, store.auth()));
+        if let Command::Compact { .. } = command {
+            collect_all(&mut store);
+        }
         Ok(answer)
     }
 
@@ -160,7 +181,9 @@ impl Shared {
             | Command::Compact { .. }
             | Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
-            | Command::AlarmClear(_) => {}
+            | Command::AlarmClear(_)
+            | Command::Auth(_)
+            | Command::Guarded { .. } => {}
         }
     }
 }
@@ -168,6 +191,48 @@ impl Shared {
 impl StoreAccess for Shared {
     fn with_store(&self, read: &mut dyn FnMut(&Store)) {
         read(&self.store.read().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl StoreAccess for MemoryStore {
+    fn with_store(&self, read: &mut dyn FnMut(&Store)) {
+        self.shared.with_store(read);
+    }
+}
+
+#[tonic::async_trait]
+impl Guarded for MemoryStore {
+    fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    async fn propose(&self, command: &Command) -> Result<Answer, KvError> {
+        self.shared.apply(command)
+    }
+
+    fn grant_command(&self, id: LeaseId, ttl: Duration) -> Result<Command, KvError> {
+        let ttl_seconds = granted_ttl_seconds(ttl, ELECTION_TIMEOUT)?;
+        let id = if id == LeaseId::NONE {
+            let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+            let mut leases = self.shared.leases();
+            loop {
+                leases.last_id += 1;
+                if store.lease(LeaseId(leases.last_id)).is_none() {
+                    break LeaseId(leases.last_id);
+                }
+            }
+        } else {
+            id
+        };
+        Ok(Command::LeaseGrant { id, ttl_seconds })
+    }
+
+    fn unguessable(&self) -> u128 {
+        uuid::Uuid::new_v4().as_u128()
+    }
+
+    fn read_failed(&self, error: &EngineError) -> KvError {
+        panic!("an engine in memory does not fail: {error}")
     }
 }
 
@@ -188,15 +253,7 @@ impl Kv for MemoryStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), KvError> {
-        self.shared.apply(&Command::Compact { revision })?;
-        let mut store = self.shared.store.write().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let collection = store.collect(COLLECT_ROWS).expect("an engine in memory does not fail");
-            store.commit().expect("an engine in memory does not fail");
-            if collection == Collection::Finished {
-                return Ok(());
-            }
-        }
+        self.shared.apply(&Command::Compact { revision }).map(|_| ())
     }
 
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, KvError> {
@@ -208,21 +265,10 @@ impl Kv for MemoryStore {
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseGranted, KvError> {
-        let ttl_seconds = granted_ttl_seconds(ttl, ELECTION_TIMEOUT)?;
-        let id = if id == LeaseId::NONE {
-            let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
-            let mut leases = self.shared.leases();
-            loop {
-                leases.last_id += 1;
-                if store.lease(LeaseId(leases.last_id)).is_none() {
-                    break LeaseId(leases.last_id);
-                }
-            }
-        } else {
-            id
-        };
-        self.shared.apply(&Command::LeaseGrant { id, ttl_seconds })?;
-        Ok(LeaseGranted { id, ttl: Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0)) })
+        match self.shared.apply(&self.grant_command(id, ttl)?)? {
+            Answer::LeaseGranted { id, ttl_seconds } => Ok(LeaseGranted::new(id, ttl_seconds)),
+            Answer::Txn(_) | Answer::AlarmCleared { .. } | Answer::Done => Err(KvError::Corrupt),
+        }
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {

@@ -30,7 +30,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let store = MemoryStore::new();
-        let edge = Edge { kv: Arc::new(store.clone()), admin: Arc::new(store) };
+        let edge = Edge::new(&Arc::new(store));
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
@@ -219,5 +219,50 @@ async fn status_health_and_members_are_reported() {
     assert!(refused.contains("not implemented"), "{refused}");
     let hash = server.run(&["endpoint", "hashkv"]).await;
     assert!(hash.contains(&server.endpoint), "{hash}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn users_are_checked_once_authentication_is_enabled() {
+    if !is_installed() {
+        return;
+    }
+    let server = Server::start().await;
+    let refused = server.run(&["auth", "enable"]).await;
+    assert!(refused.contains("etcdserver: root user does not exist"), "{refused}");
+    assert_eq!(server.run(&["user", "add", "root:rootpw"]).await, "User root created");
+    assert_eq!(server.run(&["user", "add", "alice:alicepw"]).await, "User alice created");
+    assert_eq!(server.run(&["role", "add", "r"]).await, "Role r created");
+    let granted = server.run(&["role", "grant-permission", "r", "readwrite", "/a/", "--prefix=true"]).await;
+    assert_eq!(granted, "Role r updated");
+    assert!(
+        server.run(&["user", "grant-role", "alice", "r"]).await.contains("Role r is granted to user alice")
+    );
+    // It makes the root role by itself, and warns that there was none.
+    let enabled = server.run(&["auth", "enable"]).await;
+    assert!(enabled.starts_with("Authentication Enabled"), "{enabled}");
+
+    assert!(server.run(&["put", "/a/1", "v"]).await.contains("etcdserver: user name is empty"));
+    let (root, alice) = ("--user=root:rootpw", "--user=alice:alicepw");
+    assert_eq!(server.run(&[root, "put", "/b/1", "v"]).await, "OK");
+    assert_eq!(server.run(&[alice, "put", "/a/1", "v"]).await, "OK");
+    assert_eq!(server.run(&[alice, "get", "/a/", "--prefix"]).await, "/a/1\nv");
+    for denied in [["put", "/b/1", "v"], ["get", "/b/1", "--consistency=s"], ["get", "/", "--prefix"]] {
+        let arguments = [&[alice], denied.as_slice()].concat();
+        assert!(server.run(&arguments).await.contains("etcdserver: permission denied"), "{denied:?}");
+    }
+    let refused = server.run(&["--user=alice:wrong", "get", "/a/1"]).await;
+    assert!(refused.contains("authentication failed, invalid user ID or password"), "{refused}");
+    assert_eq!(server.run(&[alice, "user", "get", "alice"]).await, "User: alice\nRoles: r");
+    assert!(server.run(&[alice, "user", "list"]).await.contains("etcdserver: permission denied"));
+    assert_eq!(server.run(&[root, "user", "list"]).await, "alice\nroot");
+
+    assert_eq!(
+        server.run(&[root, "user", "revoke-role", "alice", "r"]).await,
+        "Role r is revoked from user alice"
+    );
+    assert!(server.run(&[alice, "get", "/a/1"]).await.contains("etcdserver: permission denied"));
+    assert_eq!(server.run(&[root, "auth", "disable"]).await, "Authentication Disabled");
+    assert_eq!(server.run(&["get", "/a/1"]).await, "/a/1\nv");
     server.stop().await;
 }

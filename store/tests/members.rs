@@ -467,7 +467,7 @@ async fn a_learner_that_moves_stays_a_learner_and_answers_little() {
     assert!(members.iter().any(|member| member.id == id && member.is_learner && member.name == "m1"));
 
     let member = Arc::clone(cluster.member("m1"));
-    let edge = Edge { kv: Arc::<Member>::clone(&member), admin: member };
+    let edge = Edge::new(&member);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();

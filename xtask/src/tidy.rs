@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Folders and files that hold decisions only.
 const PURE: &[&str] = &[
     "proto/src/api",
+    "store/src/auth",
     "store/src/mvcc",
     "store/src/lease/table.rs",
     "store/src/membership",

@@ -412,6 +412,7 @@ impl From<KvError> for Status {
             | KvError::LeaseProvided
             | KvError::TooManyOps
             | KvError::DuplicateKey
+            | KvError::Auth(_)
             | KvError::Corrupt => Self::internal(error),
         }
     }

@@ -1,7 +1,8 @@
 //! Everything that a member takes from outside: disk, engines, network, randomness, time and the way it ends.
 //!
 //! Production and simulation differ here and nowhere else. Time is tokio's, which the simulator controls; no other
-//! clock and no other randomness is read in this crate.
+//! clock and no other randomness is read in this crate, but for the salt of passwords, which are hashed at the etcd edge: that is
+//! no part of a simulation.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,14 @@ impl Env {
     #[must_use]
     pub fn random_u64(&self) -> u64 {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// Returns a number that nobody can guess who has seen others: those of [`Env::random_u64`] follow from one another.
+    pub(crate) fn unguessable(&self) -> u128 {
+        if self.is_simulated() {
+            return u128::from(self.random_u64()) << 64 | u128::from(self.random_u64());
+        }
+        uuid::Uuid::new_v4().as_u128()
     }
 
     /// Returns the monotonic time.

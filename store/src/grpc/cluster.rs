@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::Edge;
 use crate::admin::MemberInfo;
+use crate::auth::Access;
 
 pub(crate) struct ClusterService {
     pub(crate) edge: Edge,
@@ -31,6 +32,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let request = request.into_inner();
         let added = self.edge.admin.add_member(request.peer_urls, request.is_learner).await?;
         Ok(Response::new(pb::MemberAddResponse {
@@ -44,6 +46,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let members = members_to_wire(self.edge.admin.remove_member(request.get_ref().id).await?);
         Ok(Response::new(pb::MemberRemoveResponse { header: self.edge.bare_header(), members }))
     }
@@ -52,6 +55,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let request = request.into_inner();
         let members = self.edge.admin.update_member(request.id, request.peer_urls).await?;
         let members = members_to_wire(members);
@@ -62,6 +66,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Authenticated).await?;
         let members = self.edge.admin.members(request.get_ref().linearizable).await?;
         Ok(Response::new(pb::MemberListResponse {
             header: self.edge.bare_header(),
@@ -73,6 +78,7 @@ impl Service for ClusterService {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let members = members_to_wire(self.edge.admin.promote_member(request.get_ref().id).await?);
         Ok(Response::new(pb::MemberPromoteResponse { header: self.edge.bare_header(), members }))
     }

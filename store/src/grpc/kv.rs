@@ -9,7 +9,7 @@ use pb::kv_server::Kv as Service;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Edge, REQUEST_BYTES_MAX, check_size, status};
+use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, check_size, status};
 use crate::kv::{Consistency, KvError};
 use crate::mvcc::{KeyRange, Op, OpResult, Range, Revision, SortOrder, SortTarget, Txn, TxnResult};
 use crate::wire::{
@@ -29,18 +29,9 @@ const CHUNK_BYTES_LOW: usize = REQUEST_BYTES_MAX / 2;
 const CHUNK_BYTES_HIGH: usize = REQUEST_BYTES_MAX * 2;
 
 impl KvService {
-    async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
-        let consistency = consistency(&request);
-        let range = range_from_wire(request)?;
-        range.range.validate().map_err(KvError::from)?;
-        let result = self.edge.kv.range(range, consistency).await?;
-        let header = self.edge.header_at(result.revision);
-        Ok(pb::RangeResponse { header, ..range_to_wire(result) })
-    }
-
     /// Runs one write as a transaction of one step.
-    async fn write(&self, op: Op) -> Result<(OpResult, Revision), Status> {
-        let TxnResult { results, revision, .. } = self.edge.kv.txn(Txn::of(op)).await?;
+    async fn write(&self, guard: Guard<'_>, op: Op) -> Result<(OpResult, Revision), Status> {
+        let TxnResult { results, revision, .. } = guard.txn(Txn::of(op)).await?;
         let result = results.into_iter().next();
         Ok((result.ok_or_else(|| Status::internal("a step has no answer"))?, revision))
     }
@@ -57,7 +48,12 @@ impl Service for KvService {
         if !request.get_ref().serializable && self.edge.admin.is_learner() {
             return Err(status::not_for_learner());
         }
-        self.read(request.into_inner()).await.map(Response::new)
+        let guard = self.edge.guard(&request);
+        let request = request.into_inner();
+        let consistency = consistency(&request);
+        let result = guard.range(range_from_wire(request)?, consistency).await?;
+        let header = self.edge.header_at(result.revision);
+        Ok(Response::new(pb::RangeResponse { header, ..range_to_wire(result) }))
     }
 
     type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
@@ -67,11 +63,12 @@ impl Service for KvService {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         self.edge.check_leader(&request)?;
+        let client = (self.edge.clone(), self.edge.credential(&request));
         let request = request.into_inner();
         let consistency = consistency(&request);
         let range = range_from_wire(request)?;
         range.range.validate().map_err(KvError::from)?;
-        let reader = StreamedRange::start(self.edge.clone(), range, consistency).await?;
+        let reader = StreamedRange::start(client, range, consistency).await?;
         let parts = futures::stream::unfold(reader, |mut reader| async {
             reader.next().await.map(|part| (part, reader))
         });
@@ -80,9 +77,10 @@ impl Service for KvService {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.edge.check_leader(&request)?;
+        let guard = self.edge.guard(&request);
         let request = request.into_inner();
         check_size(&request)?;
-        let (result, revision) = self.write(Op::Put(put_from_wire(request))).await?;
+        let (result, revision) = self.write(guard, Op::Put(put_from_wire(request))).await?;
         let prev_kv = match result {
             OpResult::Put { prev } => prev.map(key_value_to_wire),
             OpResult::Range(_) | OpResult::DeleteRange { .. } | OpResult::Txn(_) => None,
@@ -95,9 +93,10 @@ impl Service for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.edge.check_leader(&request)?;
+        let guard = self.edge.guard(&request);
         let request = request.into_inner();
         check_size(&request)?;
-        let (result, revision) = self.write(Op::DeleteRange(delete_from_wire(request))).await?;
+        let (result, revision) = self.write(guard, Op::DeleteRange(delete_from_wire(request))).await?;
         let (deleted, prev) = match result {
             OpResult::DeleteRange { deleted, prev, revision: _ } => (deleted, prev),
             OpResult::Range(_) | OpResult::Put { .. } | OpResult::Txn(_) => (0, Vec::new()),
@@ -111,9 +110,10 @@ impl Service for KvService {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.edge.check_leader(&request)?;
+        let guard = self.edge.guard(&request);
         let request = request.into_inner();
         check_size(&request)?;
-        let result = self.edge.kv.txn(txn_from_wire(request)?).await?;
+        let result = guard.txn(txn_from_wire(request)?).await?;
         let header = self.edge.header_at(result.revision);
         Ok(Response::new(pb::TxnResponse { header, ..txn_result_to_wire(result) }))
     }
@@ -123,7 +123,7 @@ impl Service for KvService {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         self.edge.check_leader(&request)?;
-        self.edge.kv.compact(Revision(request.get_ref().revision)).await?;
+        self.edge.guard(&request).compact(Revision(request.get_ref().revision)).await?;
         Ok(Response::new(pb::CompactionResponse { header: self.edge.header() }))
     }
 }
@@ -132,6 +132,7 @@ impl Service for KvService {
 /// so that the parts merged are the answer to a plain range.
 struct StreamedRange {
     edge: Edge,
+    credential: Credential,
     range: Range,
     /// Keys still wanted; `None` means all.
     left: Option<u64>,
@@ -143,7 +144,11 @@ struct StreamedRange {
 }
 
 impl StreamedRange {
-    async fn start(edge: Edge, range: Range, consistency: Consistency) -> Result<Self, Status> {
+    async fn start(
+        (edge, credential): (Edge, Credential),
+        range: Range,
+        consistency: Consistency,
+    ) -> Result<Self, Status> {
         let ascending = range.sort_order != SortOrder::Descend;
         let by_key_or_whole = range.sort_target == SortTarget::Key || range.sort_order == SortOrder::None;
         if !ascending || !by_key_or_whole {
@@ -162,6 +167,7 @@ impl StreamedRange {
         let left = (range.limit != 0).then_some(range.limit);
         let mut reader = Self {
             edge,
+            credential,
             range,
             left,
             chunk_keys: FIRST_CHUNK_KEYS,
@@ -178,6 +184,11 @@ impl StreamedRange {
         Ok(reader)
     }
 
+    /// Every part is decided anew: who may no longer read gets no further part.
+    fn guard(&self) -> Guard<'_> {
+        self.edge.guard_for(self.credential.clone())
+    }
+
     async fn next(&mut self) -> Option<Result<pb::RangeStreamResponse, Status>> {
         if self.parts.is_empty()
             && !self.finished
@@ -192,7 +203,7 @@ impl StreamedRange {
 
     /// An answer that cannot be cut by keys goes out as one part.
     async fn read_whole(&mut self, consistency: Consistency) -> Result<(), Status> {
-        let result = self.edge.kv.range(self.range.clone(), consistency).await?;
+        let result = self.guard().range(self.range.clone(), consistency).await?;
         let header = self.edge.header_at(result.revision);
         self.parts.push_back(pb::RangeResponse { header, ..range_to_wire(result) });
         self.finished = true;
@@ -202,7 +213,7 @@ impl StreamedRange {
     async fn read_part(&mut self, consistency: Consistency) -> Result<(), Status> {
         let limit = self.left.map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
         let asked = Range { limit, ..self.range.clone() };
-        let result = self.edge.kv.range(asked, consistency).await?;
+        let result = self.guard().range(asked, consistency).await?;
         if self.revision == Revision(0) {
             self.revision = result.revision;
             self.count = result.count;

@@ -8,7 +8,8 @@ use pb::lease_server::Lease as Service;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Edge;
+use super::guard::LeaseDetail;
+use super::{Credential, Edge};
 use crate::kv::KvError;
 use crate::mvcc::LeaseId;
 
@@ -26,10 +27,11 @@ fn whole_seconds(duration: Duration) -> i64 {
 /// Answers one keepalive; the header shows the revision from before the renewal, and an unknown lease has time 0.
 async fn keep_alive(
     edge: &Edge,
+    credential: Credential,
     request: pb::LeaseKeepAliveRequest,
 ) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let header = edge.header();
-    let ttl = match edge.kv.lease_keep_alive(LeaseId(request.id)).await {
+    let ttl = match edge.guard_for(credential).lease_keep_alive(LeaseId(request.id)).await {
         Ok(ttl) => whole_seconds(ttl),
         Err(KvError::LeaseNotFound) => 0,
         Err(error) => return Err(error.into()),
@@ -44,10 +46,11 @@ impl Service for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         self.edge.check_leader(&request)?;
+        let guard = self.edge.guard(&request);
         let request = request.into_inner();
         // A negative time to live is raised to the least one, like any other that is too small.
         let ttl = Duration::from_secs(u64::try_from(request.ttl).unwrap_or(0));
-        let granted = self.edge.kv.lease_grant(LeaseId(request.id), ttl).await?;
+        let granted = guard.lease_grant(LeaseId(request.id), ttl).await?;
         Ok(Response::new(pb::LeaseGrantResponse {
             header: self.edge.header(),
             id: granted.id.0,
@@ -61,7 +64,7 @@ impl Service for LeaseService {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         self.edge.check_leader(&request)?;
-        self.edge.kv.lease_revoke(LeaseId(request.get_ref().id)).await?;
+        self.edge.guard(&request).lease_revoke(LeaseId(request.get_ref().id)).await?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: self.edge.header() }))
     }
 
@@ -72,10 +75,10 @@ impl Service for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.edge.check_leader(&request)?;
-        let edge = self.edge.clone();
+        let (edge, credential) = (self.edge.clone(), self.edge.credential(&request));
         let answers = request.into_inner().then(move |request| {
-            let edge = edge.clone();
-            async move { keep_alive(&edge, request?).await }
+            let (edge, credential) = (edge.clone(), credential.clone());
+            async move { keep_alive(&edge, credential, request?).await }
         });
         Ok(Response::new(answers.boxed()))
     }
@@ -85,15 +88,17 @@ impl Service for LeaseService {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         self.edge.check_leader(&request)?;
+        let guard = self.edge.guard(&request);
         let request = request.into_inner();
+        let detail = if request.keys { LeaseDetail::TimeAndKeys } else { LeaseDetail::Time };
         let header = self.edge.header();
         let mut response =
             pb::LeaseTimeToLiveResponse { header, id: request.id, ..pb::LeaseTimeToLiveResponse::default() };
-        match self.edge.kv.lease_time_to_live(LeaseId(request.id)).await {
+        match guard.lease_time_to_live(LeaseId(request.id), detail).await {
             Ok((left, granted, keys)) => {
                 response.ttl = whole_seconds(left);
                 response.granted_ttl = whole_seconds(granted);
-                response.keys = if request.keys { keys } else { Vec::new() };
+                response.keys = keys;
             }
             Err(KvError::LeaseNotFound) => response.ttl = NO_LEASE_TTL,
             Err(error) => return Err(error.into()),
@@ -106,7 +111,7 @@ impl Service for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         self.edge.check_leader(&request)?;
-        let leases = self.edge.kv.leases().await?;
+        let leases = self.edge.guard(&request).leases().await?;
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: self.edge.header(),
             leases: leases.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect(),

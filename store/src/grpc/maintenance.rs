@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::Edge;
 use super::status::alarm_text;
+use crate::auth::Access;
 use crate::mvcc::{Alarm, Revision};
 
 pub(crate) struct MaintenanceService {
@@ -52,6 +53,12 @@ fn wire_size(bytes: u64) -> i64 {
 #[tonic::async_trait]
 impl Service for MaintenanceService {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        use pb::alarm_request::AlarmAction;
+        let access = match request.get_ref().action() {
+            AlarmAction::Get => Access::Authenticated,
+            AlarmAction::Activate | AlarmAction::Deactivate => Access::Admin,
+        };
+        self.edge.guard(&request).permit(access).await?;
         let request = request.into_inner();
         let action = request.action();
         let named = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
@@ -62,8 +69,9 @@ impl Service for MaintenanceService {
 
     async fn status(
         &self,
-        _request: Request<pb::StatusRequest>,
+        request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Authenticated).await?;
         let status = self.edge.kv.status();
         let numbers = self.edge.admin.numbers();
         let mut errors: Vec<String> = numbers.alarms.iter().map(alarm_text).collect();
@@ -90,12 +98,14 @@ impl Service for MaintenanceService {
     /// Space comes back by itself; there is nothing to do.
     async fn defragment(
         &self,
-        _request: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
-    async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let hash = self.edge.admin.hash_kv(None).await?;
         Ok(Response::new(pb::HashResponse { header: self.edge.header(), hash: hash.hash }))
     }
@@ -104,6 +114,7 @@ impl Service for MaintenanceService {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         let asked = request.get_ref().revision;
         let hash = self.edge.admin.hash_kv((asked > 0).then_some(Revision(asked))).await?;
         Ok(Response::new(pb::HashKvResponse {
@@ -118,8 +129,9 @@ impl Service for MaintenanceService {
 
     async fn snapshot(
         &self,
-        _request: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         Err(Status::unimplemented("not implemented: snapshots over the etcd API"))
     }
 
@@ -127,14 +139,16 @@ impl Service for MaintenanceService {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         self.edge.admin.move_leader(request.get_ref().target_id).await?;
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
     async fn downgrade(
         &self,
-        _request: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.edge.guard(&request).permit(Access::Admin).await?;
         Err(Status::unimplemented("not implemented: downgrades"))
     }
 }

@@ -1,11 +1,14 @@
-//! etcd's gRPC services over any [`Kv`] and [`Admin`]: conversion, checks on shape, headers and exact error texts. No rule of
+//! etcd's gRPC services over any [`Kv`], [`Admin`] and [`Guarded`]: who asks, conversion, checks on shape, headers and exact error texts. No rule of
 //! the store lives here.
 
+mod auth;
 mod cluster;
+mod guard;
 mod kv;
 mod learner;
 mod lease;
 mod maintenance;
+mod password;
 mod status;
 mod watch;
 
@@ -15,10 +18,14 @@ use proto::etcdserverpb as pb;
 use tonic::{Request, Status};
 
 use crate::admin::Admin;
+use crate::guarded::Guarded;
 use crate::kv::{Kv, Responder};
 use crate::mvcc::Revision;
 
+pub(crate) use auth::AuthService;
 pub(crate) use cluster::ClusterService;
+pub use guard::CertificateNames;
+pub(crate) use guard::{Credential, Guard};
 pub(crate) use kv::KvService;
 pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
@@ -33,11 +40,45 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
 /// The store as all services share it.
 #[derive(Clone)]
 pub struct Edge {
-    pub kv: Arc<dyn Kv>,
-    pub admin: Arc<dyn Admin>,
+    /// For what needs no permission; clients go through [`Guard`].
+    kv: Arc<dyn Kv>,
+    pub(crate) admin: Arc<dyn Admin>,
+    auth: Arc<dyn Guarded>,
+    certificate_names: CertificateNames,
 }
 
 impl Edge {
+    /// Returns the edge of one store.
+    #[must_use]
+    pub fn new<S: Kv + Admin + Guarded>(store: &Arc<S>) -> Self {
+        Self {
+            kv: Arc::<S>::clone(store),
+            admin: Arc::<S>::clone(store),
+            auth: Arc::<S>::clone(store),
+            certificate_names: CertificateNames::Ignored,
+        }
+    }
+
+    /// Says which certificates count as a proof of who asks.
+    #[must_use]
+    pub fn with_certificate_names(self, certificate_names: CertificateNames) -> Self {
+        Self { certificate_names, ..self }
+    }
+
+    /// Returns the store as the sender of a request may use it. The one place where clients are told apart.
+    fn guard<T>(&self, request: &Request<T>) -> Guard<'_> {
+        self.guard_for(self.credential(request))
+    }
+
+    /// Returns the store as the owner of a stream may use it.
+    fn guard_for(&self, credential: Credential) -> Guard<'_> {
+        Guard { edge: self, credential }
+    }
+
+    fn credential<T>(&self, request: &Request<T>) -> Credential {
+        Credential::of(request, self.certificate_names)
+    }
+
     /// Returns a header with the store's present revision.
     fn header(&self) -> Option<pb::ResponseHeader> {
         self.header_at(self.kv.status().revision)

@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 
 use crate::admin::AdminError;
+use crate::auth::AuthRefusal;
 use crate::kv::KvError;
 use crate::mvcc::{Alarm, AlarmKind};
 use crate::wire::WireError;
@@ -33,8 +34,39 @@ impl From<KvError> for Status {
             KvError::NoLeader => no_leader(),
             // Clients do not repeat a write after this one: it may have happened.
             KvError::OutcomeUnknown => etcd(Code::Unavailable, "request timed out"),
+            KvError::Auth(refusal) => refusal.into(),
             KvError::Corrupt => etcd(Code::DataLoss, "corrupt cluster"),
             KvError::Stopped => stopped(),
+        }
+    }
+}
+
+impl From<AuthRefusal> for Status {
+    fn from(refusal: AuthRefusal) -> Self {
+        let invalid = |text| etcd(Code::InvalidArgument, text);
+        let failed = |text| etcd(Code::FailedPrecondition, text);
+        match refusal {
+            AuthRefusal::NotEnabled => failed("authentication is not enabled"),
+            AuthRefusal::UserNameEmpty => invalid("user name is empty"),
+            AuthRefusal::RoleNameEmpty => invalid("role name is empty"),
+            AuthRefusal::UserExists => failed("user name already exists"),
+            AuthRefusal::UserNotFound => failed("user name not found"),
+            AuthRefusal::RoleExists => failed("role name already exists"),
+            AuthRefusal::RoleNotFound => failed("role name not found"),
+            AuthRefusal::RoleNotGranted => failed("role is not granted to the user"),
+            AuthRefusal::PermissionNotGranted => failed("permission is not granted to the role"),
+            AuthRefusal::PermissionNotGiven => invalid("permission not given"),
+            AuthRefusal::RootUserMissing => failed("root user does not exist"),
+            AuthRefusal::RootRoleMissing => failed("root user does not have root role"),
+            AuthRefusal::InvalidManagement => invalid("invalid auth management"),
+            AuthRefusal::Failed => invalid("authentication failed, invalid user ID or password"),
+            // Not in etcd's map of errors, so it goes out as it is there.
+            AuthRefusal::NoPasswordUser => {
+                Self::unknown("auth: authentication failed, password was given for no password user")
+            }
+            AuthRefusal::InvalidToken => etcd(Code::Unauthenticated, "invalid auth token"),
+            AuthRefusal::PermissionDenied => etcd(Code::PermissionDenied, "permission denied"),
+            AuthRefusal::OldRevision => invalid("revision of auth store is old"),
         }
     }
 }
@@ -44,6 +76,7 @@ impl From<WireError> for Status {
         match error {
             WireError::EmptyOp => etcd(Code::InvalidArgument, "key not found"),
             WireError::InvalidSort => etcd(Code::InvalidArgument, "invalid sort option"),
+            WireError::InvalidPermission => etcd(Code::InvalidArgument, "invalid auth management"),
             WireError::Missing(_) | WireError::Format { .. } | WireError::Decode(_) => {
                 Self::internal(error.to_string())
             }
@@ -103,6 +136,21 @@ pub(super) fn not_for_learner() -> Status {
 
 pub(super) fn request_too_large() -> Status {
     etcd(Code::InvalidArgument, "request is too large")
+}
+
+/// As the library words it that etcd hashes with.
+pub(super) fn password_too_long() -> Status {
+    Status::unknown("bcrypt: password length exceeds 72 bytes")
+}
+
+pub(super) fn hashing_failed(error: &dyn std::fmt::Display) -> Status {
+    Status::internal(format!("cannot hash a password: {error}"))
+}
+
+/// Why a watch was not created, in the words of etcd's gRPC library.
+pub(super) fn watch_refused(error: KvError) -> String {
+    let status = Status::from(error);
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }
 
 pub(super) fn stopped() -> Status {

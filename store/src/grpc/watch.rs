@@ -19,7 +19,8 @@ use proto::{etcdserverpb as pb, mvccpb};
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, MESSAGE_BYTES_MAX, requires_leader, status};
+use super::{Credential, Edge, MESSAGE_BYTES_MAX, requires_leader, status};
+use crate::auth::Access;
 use crate::kv::{KvError, ProgressMode, WatchItem, WatchQuery};
 use crate::mvcc::{Event, EventKind, KeyRange, RangeEnd, Revision};
 use crate::watch::{ProgressHandle, Watcher};
@@ -48,7 +49,8 @@ impl Service for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let needs_leader = requires_leader(&request);
-        let session = Session::new(self, needs_leader, request.into_inner());
+        let credential = self.edge.credential(&request);
+        let session = Session::new(self, Client { credential, needs_leader }, request.into_inner());
         let responses = futures::stream::unfold(session, |mut session| async {
             session.next().await.map(|response| (response, session))
         });
@@ -90,8 +92,15 @@ struct ProgressRound {
     lowest: Revision,
 }
 
+/// What the owner of a stream said when it opened it.
+struct Client {
+    credential: Credential,
+    needs_leader: bool,
+}
+
 struct Session {
     edge: Edge,
+    client: Client,
     requests: Streaming<pb::WatchRequest>,
     requests_open: bool,
     watchers: SelectAll<Abortable<Tagged>>,
@@ -102,7 +111,6 @@ struct Session {
     outbox: VecDeque<pb::WatchResponse>,
     progress_ticks: Interval,
     leader_ticks: Interval,
-    needs_leader: bool,
     failed: bool,
 }
 
@@ -115,9 +123,10 @@ enum Input {
 }
 
 impl Session {
-    fn new(service: &WatchService, needs_leader: bool, requests: Streaming<pb::WatchRequest>) -> Self {
+    fn new(service: &WatchService, client: Client, requests: Streaming<pb::WatchRequest>) -> Self {
         Self {
             edge: service.edge.clone(),
+            client,
             requests,
             requests_open: true,
             watchers: SelectAll::new(),
@@ -128,7 +137,6 @@ impl Session {
             outbox: VecDeque::new(),
             progress_ticks: ticks(service.progress_interval),
             leader_ticks: ticks(LEADER_CHECK_INTERVAL),
-            needs_leader,
             failed: false,
         }
     }
@@ -154,7 +162,7 @@ impl Session {
             request = self.requests.next(), if self.requests_open => Input::Request(request),
             Some(item) = self.watchers.next(), if !self.watchers.is_empty() => Input::Item(item),
             _ = self.progress_ticks.tick() => Input::ProgressTick,
-            _ = self.leader_ticks.tick(), if self.needs_leader => Input::LeaderTick,
+            _ = self.leader_ticks.tick(), if self.client.needs_leader => Input::LeaderTick,
         }
     }
 
@@ -192,6 +200,14 @@ impl Session {
 
     async fn create(&mut self, create: pb::WatchCreateRequest) -> Result<(), Status> {
         let range = watched_range(create.key, create.range_end);
+        let guard = self.edge.guard_for(self.client.credential.clone());
+        match guard.permit(Access::Read(&range)).await {
+            Err(error @ KvError::Auth(_)) => {
+                self.refuse(&status::watch_refused(error));
+                return Ok(());
+            }
+            other => other?,
+        }
         if let RangeEnd::Before(end) = &range.end
             && range.start >= *end
         {

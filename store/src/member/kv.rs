@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Member;
+use crate::engine::EngineError;
+use crate::guarded::Guarded;
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, Responder, WatchQuery, WatchStream};
-use crate::lease::granted_ttl_seconds;
 use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::raft::node::ProposeError;
 use crate::raft::state_machine::Machine;
@@ -38,6 +39,12 @@ impl Member {
         Ok(self.node.propose(encoded, 0).await??)
     }
 
+    /// Ends the member: what cannot be read must not be guessed.
+    pub(super) fn cannot_read(&self, error: &EngineError) -> KvError {
+        self.node.env().fatal(&format!("cannot read: {}", crate::env::error_chain(error)));
+        KvError::Stopped
+    }
+
     async fn confirm(&self) -> Result<(), KvError> {
         #[cfg(feature = "plant")]
         if crate::plant::is_planted(crate::plant::Plant::StaleRead) {
@@ -58,10 +65,7 @@ impl Kv for Member {
         let found = self.node.machine().store().range(&range);
         match found {
             Ok(answer) => Ok(answer?),
-            Err(error) => {
-                self.node.env().fatal(&format!("cannot read: {}", crate::env::error_chain(&error)));
-                Err(KvError::Stopped)
-            }
+            Err(error) => Err(self.cannot_read(&error)),
         }
     }
 
@@ -89,13 +93,8 @@ impl Kv for Member {
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseGranted, KvError> {
-        let ttl_seconds = granted_ttl_seconds(ttl, self.node.timing().election_timeout)?;
-        let id = if id == LeaseId::NONE { self.random_lease() } else { id };
-        match self.propose(&Command::LeaseGrant { id, ttl_seconds }).await? {
-            Answer::LeaseGranted { id, ttl_seconds } => {
-                let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
-                Ok(LeaseGranted { id, ttl })
-            }
+        match self.propose(&self.grant_command(id, ttl)?).await? {
+            Answer::LeaseGranted { id, ttl_seconds } => Ok(LeaseGranted::new(id, ttl_seconds)),
             Answer::Txn(_) | Answer::AlarmCleared { .. } | Answer::Done => {
                 unreachable!("a grant is answered as one")
             }
@@ -149,7 +148,7 @@ impl Kv for Member {
 
 impl Member {
     /// Picks a lease id as etcd does: positive, never 0.
-    fn random_lease(&self) -> LeaseId {
+    pub(super) fn random_lease(&self) -> LeaseId {
         let random = self.node.env().random_u64() >> 1;
         LeaseId(i64::try_from(random).unwrap_or(i64::MAX).max(1))
     }

@@ -7,6 +7,7 @@
 //! - [`serve`]: the peer port.
 //! - [`kv`]: the store's interface on top of raft.
 //! - [`admin`]: members and maintenance.
+//! - [`guarded`]: clients and their rights.
 //! - [`observer`]: what happens beside the store when entries are applied.
 //! - [`space`]: the quota and its alarm.
 //! - [`auto_compaction`]: history that nobody asks to forget.
@@ -15,6 +16,7 @@
 mod admin;
 mod auto_compaction;
 mod bootstrap;
+mod guarded;
 mod join;
 mod kv;
 mod leases;

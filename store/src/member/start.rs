@@ -16,6 +16,7 @@ use crate::config::{ClusterState, Config, Timing};
 use crate::directory::{Directory, DirectoryError, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
+use crate::guarded::Sessions;
 use crate::mvcc::{Collection, Revision};
 use crate::net::{Net, TcpNet};
 use crate::raft::network::Identity;
@@ -90,6 +91,7 @@ pub struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) leases: Arc<Leases>,
     pub(super) space: Arc<Space>,
+    pub(super) sessions: Arc<Sessions>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
     runtime: Mutex<Option<Runtime>>,
@@ -100,14 +102,15 @@ struct Parts {
     hub: Arc<Hub>,
     leases: Arc<Leases>,
     space: Arc<Space>,
+    sessions: Arc<Sessions>,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
 }
 
 impl Parts {
     fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
-        let Self { hub, leases, space, peer_address, stop } = self;
-        Member { node, hub, leases, space, peer_address, stop, runtime: Mutex::new(runtime) }
+        let Self { hub, leases, space, sessions, peer_address, stop } = self;
+        Member { node, hub, leases, space, sessions, peer_address, stop, runtime: Mutex::new(runtime) }
     }
 }
 
@@ -269,7 +272,12 @@ impl Member {
         // The machine tells where it stands when it opens.
         let hub = Arc::new(Hub::new(Revision::FIRST));
         let peer_address = listener.local_address().ok();
-        let observer = Box::new(MemberObserver { hub: Arc::clone(&hub), leases: Arc::clone(&leases) });
+        let sessions = Arc::new(Sessions::default());
+        let observer = Box::new(MemberObserver {
+            hub: Arc::clone(&hub),
+            leases: Arc::clone(&leases),
+            sessions: Arc::clone(&sessions),
+        });
         let node = Node::start(env, node_config, observer, Arc::clone(&leases), stop.clone()).await?;
         let tasks = node.tasks().clone();
         tasks.spawn(serve::serve(Arc::clone(&node), listener, stop.clone()));
@@ -283,7 +291,7 @@ impl Member {
         if !config.initial.is_empty() {
             tasks.spawn(form(Arc::clone(&node), members_to_form(&config), stop.clone()));
         }
-        Ok((node, Parts { hub, leases, space, peer_address, stop }))
+        Ok((node, Parts { hub, leases, space, sessions, peer_address, stop }))
     }
 
     /// Returns the address of the peer port.

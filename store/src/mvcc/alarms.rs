@@ -113,7 +113,11 @@ fn changes(command: &Command) -> bool {
         | Command::LeaseGrant { .. }
         | Command::LeaseRevoke { .. }
         | Command::LeaseExpire { .. } => true,
-        Command::LeaseCheckpoint { .. } | Command::AlarmRaise(_) | Command::AlarmClear(_) => false,
+        Command::Guarded { command, .. } => changes(command),
+        Command::LeaseCheckpoint { .. }
+        | Command::AlarmRaise(_)
+        | Command::AlarmClear(_)
+        | Command::Auth(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the replicated log carries, and what applying it answers. The stored form is in `wire/`.
 
 use super::{Alarm, LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
+use crate::auth::{AuthCommand, Caller};
 
 /// One entry of the log. Adding a variant needs an arm in `Store::apply`, a new format version and a model test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,13 @@ pub enum Command {
     AlarmRaise(Alarm),
     /// It is mended.
     AlarmClear(Alarm),
+    /// A change of users, roles or sessions.
+    Auth(AuthCommand),
+    /// A client's command, of any other kind: it is applied if `caller` may do it then. All others come from this process.
+    Guarded {
+        caller: Caller,
+        command: Box<Self>,
+    },
 }
 
 impl Command {
@@ -39,12 +47,14 @@ impl Command {
         match self {
             Self::Txn(txn) => txn.has_put(),
             Self::LeaseGrant { .. } => true,
+            Self::Guarded { command, .. } => command.adds(),
             Self::Compact { .. }
             | Self::LeaseRevoke { .. }
             | Self::LeaseExpire { .. }
             | Self::LeaseCheckpoint { .. }
             | Self::AlarmRaise(_)
-            | Self::AlarmClear(_) => false,
+            | Self::AlarmClear(_)
+            | Self::Auth(_) => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The state digest: a sum of hashes over live rows and leases, kept in step with every change at constant cost.
+//! The state digest: a sum of hashes over live rows, leases, users and roles, kept in step with every change at constant cost.
 //!
 //! A sum does not depend on order, so a member that replays the log, one that rebuilds its index from disk and one that
 //! installs a snapshot arrive at the same number, if and only if (up to 2⁻¹²⁸) they hold the same state. History below the

@@ -7,6 +7,7 @@ use proto::store as wire;
 
 use super::row::corrupt;
 use super::{Alarm, LeaseId, Revision};
+use crate::auth::RecordKey;
 use crate::engine::EngineError;
 
 /// First byte of all meta keys.
@@ -17,6 +18,7 @@ pub(crate) const STATE_FORMAT: u32 = 1;
 const STATE: &[u8] = b"state";
 const ALARM: &[u8] = b"alarm/";
 const LEASE: &[u8] = b"lease/";
+const AUTH: &[u8] = b"auth/";
 const REPLICATION: &[u8] = b"replication/";
 
 fn meta_key(parts: [&[u8]; 2]) -> Bytes {
@@ -49,6 +51,20 @@ pub(crate) fn lease_key(id: LeaseId) -> Bytes {
 /// Returns the first and the first-behind key of all leases.
 pub(crate) fn lease_keys() -> (Bytes, Bytes) {
     (meta_key([LEASE, b""]), meta_key([b"lease0", b""]))
+}
+
+/// Returns the key of a record of users and roles.
+pub(crate) fn auth_key(key: &RecordKey) -> Bytes {
+    match key {
+        RecordKey::State => meta_key([AUTH, b"state"]),
+        RecordKey::User(name) => meta_key([b"auth/user/", name.as_bytes()]),
+        RecordKey::Role(name) => meta_key([b"auth/role/", name.as_bytes()]),
+    }
+}
+
+/// Returns the first and the first-behind key of all records of users and roles.
+pub(crate) fn auth_keys() -> (Bytes, Bytes) {
+    (meta_key([AUTH, b""]), meta_key([b"auth0", b""]))
 }
 
 /// Returns the key of a record that the replication layer keeps beside the data.

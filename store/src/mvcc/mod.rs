@@ -2,7 +2,7 @@
 //! only as the `Engine` trait.
 //!
 //! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `alarms`, `meta`, `digest`), what
-//! is done (`store`, `txn`, `range`, `compact`), and copies of it all (`snapshot`).
+//! is done (`store`, `txn`, `range`, `compact`), who may do it (`authorize`, over `crate::auth`), and copies of it all (`snapshot`).
 //!
 //! Invariants: a transaction that changes anything adds exactly one revision; rows are never rewritten; nothing readable is
 //! ever collected; the same commands give the same bytes on every member.
@@ -20,6 +20,7 @@ mod leases;
 mod meta;
 mod row;
 
+mod authorize;
 mod compact;
 mod history;
 mod range;
@@ -38,12 +39,14 @@ pub use compact::Collection;
 pub use history::{History, HistoryLimits};
 pub use index::RowBytes;
 pub use leases::Lease;
+pub(crate) use meta::{STATE_FORMAT, check_format};
 pub use refusal::Refusal;
 pub use request::{
     Compare, CompareResult, CompareTarget, DeleteRange, Event, EventKind, KeyRange, KeyValue, Op, OpResult,
     Put, Range, RangeEnd, RangeResult, RevisionEvents, SortOrder, SortTarget, Txn, TxnResult,
 };
 pub use revision::{LeaseId, Revision};
+pub(crate) use row::corrupt;
 pub use row::{Row, RowId};
 pub use store::Store;
 pub use validate::{Invalid, TXN_OPS_MAX};

@@ -1,6 +1,7 @@
 //! Why the core refuses a request. Refusals are answers: they are the same on every member and change nothing.
 
 use super::Revision;
+use crate::auth::AuthRefusal;
 
 /// A request that the store's rules do not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,4 +23,6 @@ pub enum Refusal {
     /// Members do not hold the same state.
     #[error("corrupt: a member has raised an alarm")]
     Corrupt,
+    #[error(transparent)]
+    Auth(#[from] AuthRefusal),
 }

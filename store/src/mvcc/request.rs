@@ -22,7 +22,7 @@ pub struct KeyValue {
 }
 
 /// Where a range of keys ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RangeEnd {
     /// Exactly the start key.
     Single,
@@ -33,7 +33,7 @@ pub enum RangeEnd {
 }
 
 /// A set of neighbouring keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyRange {
     pub start: Bytes,
     pub end: RangeEnd,

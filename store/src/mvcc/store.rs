@@ -25,6 +25,7 @@ use super::{
     Alarm, Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId, LeaseRemaining,
     Refusal, Revision, RevisionEvents, RowId,
 };
+use crate::auth::{AuthCommand, AuthState, access_of};
 use crate::engine::{Batch, Engine, EngineError};
 
 /// The replicated state of one member.
@@ -33,6 +34,7 @@ pub struct Store {
     pub(super) index: Index,
     pub(super) leases: Leases,
     pub(super) alarms: Alarms,
+    pub(super) auth: AuthState,
     pub(super) state: StateRecord,
     set_hash: SetHash,
     pub(super) pending: Pending,
@@ -81,6 +83,7 @@ impl Store {
             index: Index::default(),
             leases: Leases::default(),
             alarms: Alarms::default(),
+            auth: AuthState::default(),
             state: stored.map_or(StateRecord::EMPTY, |(state, _)| state),
             set_hash: SetHash::default(),
             pending: Pending::default(),
@@ -88,6 +91,7 @@ impl Store {
         };
         store.load_leases()?;
         store.load_alarms()?;
+        store.load_auth()?;
         store.load_rows()?;
         match stored {
             Some((_, digest)) if digest != store.digest() => {
@@ -129,6 +133,21 @@ impl Store {
         })?;
         records.iter().for_each(|record| self.set_hash.add(element(record)));
         Ok(records)
+    }
+
+    fn load_auth(&mut self) -> Result<(), EngineError> {
+        let (from, before) = meta::auth_keys();
+        let mut records = Vec::new();
+        self.engine.scan(&from, Some(&before), &mut |key, value| {
+            records.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        })?;
+        for (key, record) in records {
+            self.set_hash.add(element(&record));
+            self.auth.load(&key, record)?;
+        }
+        self.auth.loaded();
+        Ok(())
     }
 
     fn load_rows(&mut self) -> Result<(), EngineError> {
@@ -199,6 +218,12 @@ impl Store {
         self.alarms.iter().copied()
     }
 
+    /// Returns users and roles.
+    #[must_use]
+    pub fn auth(&self) -> &AuthState {
+        &self.auth
+    }
+
     /// Returns what the rows that this member holds take in the engine.
     #[must_use]
     pub fn row_bytes(&self) -> RowBytes {
@@ -247,6 +272,11 @@ impl Store {
                 Ok(Answer::Done)
             }
             Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.clear_alarm(*alarm) }),
+            Command::Auth(change) => self.apply_auth(change).map(|()| Answer::Done),
+            Command::Guarded { caller, command } => match self.authorize(caller, access_of(command)) {
+                Ok(()) => return self.run_command(command, events),
+                Err(refusal) => Err(refusal.into()),
+            },
         })
     }
 
@@ -291,6 +321,24 @@ impl Store {
         self.store_lease(&lease);
         self.leases.insert(lease);
         Ok(Answer::LeaseGranted { id, ttl_seconds })
+    }
+
+    /// Keeps what has changed in the same batch and digest as everything else.
+    fn apply_auth(&mut self, change: &AuthCommand) -> Result<(), Refusal> {
+        for record in self.auth.apply(change)? {
+            let key = meta::auth_key(&record.key);
+            if let Some(old) = record.old {
+                self.set_hash.remove(element(&old));
+            }
+            match record.new {
+                Some(new) => {
+                    self.set_hash.add(element(&new));
+                    self.pending.batch.put(key, new);
+                }
+                None => self.pending.batch.delete(key),
+            }
+        }
+        Ok(())
     }
 
     fn store_lease(&mut self, lease: &Lease) {

@@ -20,6 +20,7 @@ use super::convert;
 use super::members::is_voter;
 use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::auth::SessionChange;
 use crate::engine::{Engine, EngineError};
 use crate::env::Env;
 use crate::lease::PendingGrant;
@@ -52,6 +53,7 @@ pub(crate) struct AppliedEntry {
     pub(crate) request_id: u64,
     pub(crate) applied: Applied,
     pub(crate) leases: LeaseChange,
+    pub(crate) sessions: SessionChange,
 }
 
 /// What a command did to the set of leases.
@@ -74,11 +76,13 @@ impl LeaseChange {
             }
             Command::LeaseRevoke { id } => Self::Ended(vec![*id]),
             Command::LeaseExpire { leases } => Self::Ended(leases.iter().map(|lease| lease.id).collect()),
+            Command::Guarded { command, .. } => Self::of(command, applied, store),
             Command::Txn(_)
             | Command::Compact { .. }
             | Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
-            | Command::AlarmClear(_) => Self::None,
+            | Command::AlarmClear(_)
+            | Command::Auth(_) => Self::None,
         }
     }
 }
@@ -311,8 +315,12 @@ impl Outcome {
                 let applied = store.apply(&command)?;
                 reply.answer = Some(applied.answer.clone());
                 let leases = LeaseChange::of(&command, &applied, store);
+                let sessions = match applied.answer {
+                    Ok(_) => SessionChange::of(&command, store.auth()),
+                    Err(_) => SessionChange::None,
+                };
                 let (origin, request_id) = (proposal.origin, proposal.request_id);
-                self.entries.push(AppliedEntry { origin, request_id, applied, leases });
+                self.entries.push(AppliedEntry { origin, request_id, applied, leases, sessions });
             }
             EntryPayload::Membership(membership) => {
                 let before = replication.membership.nodes().map(|(id, _)| *id);

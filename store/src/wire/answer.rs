@@ -8,6 +8,7 @@ use proto::store as wire;
 use wire::refused::Reason;
 
 use super::WireError;
+use super::auth::{refusal_from_wire as auth_from_wire, refusal_to_wire as auth_to_wire};
 use crate::mvcc::{Answer, KeyValue, LeaseId, OpResult, RangeResult, Refusal, Revision, TxnResult};
 
 pub(crate) fn key_value_to_wire(kv: KeyValue) -> mvccpb::KeyValue {
@@ -158,8 +159,19 @@ fn refusal_to_wire(refusal: &Refusal) -> wire::Refused {
         Refusal::KeyNotFound => (Reason::KeyNotFound, 0, 0),
         Refusal::NoSpace => (Reason::NoSpace, 0, 0),
         Refusal::Corrupt => (Reason::Corrupt, 0, 0),
+        Refusal::Auth(_) => (Reason::Auth, 0, 0),
     };
-    wire::Refused { reason: reason.into(), requested, limit }
+    let auth = match refusal {
+        Refusal::Auth(refusal) => auth_to_wire(*refusal),
+        Refusal::Compacted { .. }
+        | Refusal::FutureRevision { .. }
+        | Refusal::LeaseNotFound
+        | Refusal::LeaseExists
+        | Refusal::KeyNotFound
+        | Refusal::NoSpace
+        | Refusal::Corrupt => wire::AuthReason::AuthUnspecified,
+    };
+    wire::Refused { reason: reason.into(), requested, limit, auth: auth.into() }
 }
 
 fn refusal_from_wire(refused: &wire::Refused) -> Result<Refusal, WireError> {
@@ -172,6 +184,7 @@ fn refusal_from_wire(refused: &wire::Refused) -> Result<Refusal, WireError> {
         Reason::KeyNotFound => Ok(Refusal::KeyNotFound),
         Reason::NoSpace => Ok(Refusal::NoSpace),
         Reason::Corrupt => Ok(Refusal::Corrupt),
+        Reason::Auth => Ok(Refusal::Auth(auth_from_wire(refused.auth())?)),
         Reason::Unspecified => Err(WireError::Missing("reason of a refusal")),
     }
 }

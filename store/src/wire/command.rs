@@ -7,7 +7,9 @@ use proto::store as wire;
 use wire::command::Command as Wire;
 
 use super::WireError;
+use super::auth::{auth_from_wire, auth_to_wire};
 use super::request::{txn_from_wire, txn_to_wire};
+use crate::auth::Caller;
 use crate::mvcc::{Alarm, Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
 
 /// Format that this version writes; a higher one is refused (safety rule 9).
@@ -16,7 +18,11 @@ pub const COMMAND_FORMAT: u32 = 1;
 /// Encodes a command for the log.
 #[must_use]
 pub fn encode_command(command: &Command) -> Bytes {
-    let command = match command.clone() {
+    command_to_wire(command.clone()).encode_to_vec().into()
+}
+
+fn command_to_wire(command: Command) -> wire::Command {
+    let command = match command {
         Command::Txn(txn) => Wire::Txn(txn_to_wire(txn)),
         Command::Compact { revision } => Wire::Compact(wire::Compact { revision: revision.0 }),
         Command::LeaseGrant { id, ttl_seconds } => {
@@ -36,8 +42,17 @@ pub fn encode_command(command: &Command) -> Bytes {
         }
         Command::AlarmRaise(alarm) => Wire::AlarmRaise(alarm.into()),
         Command::AlarmClear(alarm) => Wire::AlarmClear(alarm.into()),
+        Command::Auth(change) => Wire::Auth(auth_to_wire(change)),
+        Command::Guarded { caller, command } => {
+            let (user, auth_revision) = match caller {
+                Caller::Nobody => (String::new(), 0),
+                Caller::User { name, auth_revision } => (name, auth_revision),
+            };
+            let command = Some(Box::new(command_to_wire(*command)));
+            Wire::Guarded(Box::new(wire::GuardedCommand { user, auth_revision, command }))
+        }
     };
-    wire::Command { format: COMMAND_FORMAT, command: Some(command) }.encode_to_vec().into()
+    wire::Command { format: COMMAND_FORMAT, command: Some(command) }
 }
 
 /// Decodes a command from the log; byte fields are slices of `bytes`.
@@ -45,7 +60,10 @@ pub fn encode_command(command: &Command) -> Bytes {
 /// # Errors
 /// When the bytes are damaged or of a later version. A member that meets this in its committed log must stop.
 pub fn decode_command(bytes: Bytes) -> Result<Command, WireError> {
-    let message = wire::Command::decode(bytes)?;
+    command_from_wire(wire::Command::decode(bytes)?)
+}
+
+fn command_from_wire(message: wire::Command) -> Result<Command, WireError> {
     if message.format != COMMAND_FORMAT {
         return Err(WireError::Format { found: message.format, supported: COMMAND_FORMAT });
     }
@@ -68,6 +86,16 @@ pub fn decode_command(bytes: Bytes) -> Result<Command, WireError> {
         },
         Wire::AlarmRaise(alarm) => Command::AlarmRaise(alarm_from_wire(alarm)?),
         Wire::AlarmClear(alarm) => Command::AlarmClear(alarm_from_wire(alarm)?),
+        Wire::Auth(change) => Command::Auth(auth_from_wire(change)?),
+        Wire::Guarded(guarded) => {
+            let wire::GuardedCommand { user: name, auth_revision, command } = *guarded;
+            let caller = match auth_revision {
+                0 => Caller::Nobody,
+                _ => Caller::User { name, auth_revision },
+            };
+            let command = command.ok_or(WireError::Missing("guarded command"))?;
+            Command::Guarded { caller, command: Box::new(command_from_wire(*command)?) }
+        }
     })
 }
 
@@ -93,7 +121,12 @@ fn remaining_from_wire(remaining: wire::LeaseRemaining) -> LeaseRemaining {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AuthCommand;
     use crate::mvcc::{AlarmKind, Op, Put, Txn};
+
+    fn guarded(caller: Caller, lease: LeaseId) -> Command {
+        Command::Guarded { caller, command: Box::new(Command::LeaseRevoke { id: lease }) }
+    }
 
     /// Commands with the bytes that format 1 gave them; logs on disk hold such bytes.
     fn format_1() -> Vec<(Command, &'static str)> {
@@ -113,6 +146,12 @@ mod tests {
             ),
             (Command::AlarmRaise(Alarm { kind: AlarmKind::NoSpace, member: 3 }), "0801420408031001"),
             (Command::AlarmClear(Alarm { kind: AlarmKind::Corrupt, member: 0 }), "08014a021002"),
+            (guarded(Caller::Nobody, LeaseId(5)), "0801a201081a0608012a020805"),
+            (
+                guarded(Caller::User { name: "alice".to_owned(), auth_revision: 7 }, LeaseId(5)),
+                "0801a201110a05616c69636510071a0608012a020805",
+            ),
+            (Command::Auth(AuthCommand::Enable), "0801aa01020a00"),
         ]
     }
 

@@ -2,11 +2,13 @@
 //! keeps, so there is one conversion and no third form.
 
 mod answer;
+mod auth;
 mod command;
 mod request;
 
 pub use answer::{decode_answer, encode_answer};
 pub(crate) use answer::{key_value_to_wire, range_to_wire, txn_result_to_wire};
+pub(crate) use auth::{permission_from_wire, permission_to_wire};
 pub use command::{COMMAND_FORMAT, decode_command, encode_command};
 pub(crate) use request::{delete_from_wire, key_range, put_from_wire, range_from_wire, txn_from_wire};
 
@@ -17,6 +19,8 @@ pub enum WireError {
     EmptyOp,
     #[error("unknown sort order or target")]
     InvalidSort,
+    #[error("unknown kind of permission")]
+    InvalidPermission,
     #[error("a field is missing: {0}")]
     Missing(&'static str),
     #[error("message of format {found}, this version reads up to {supported}")]

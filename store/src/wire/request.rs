@@ -23,7 +23,7 @@ pub(crate) fn key_range(key: Bytes, range_end: Bytes) -> KeyRange {
     KeyRange { start: key, end }
 }
 
-fn range_end(end: RangeEnd) -> Bytes {
+pub(super) fn range_end(end: RangeEnd) -> Bytes {
     match end {
         RangeEnd::Single => Bytes::new(),
         RangeEnd::Unbounded => Bytes::from_static(UNBOUNDED),

@@ -2,6 +2,7 @@
 //! cluster to cluster. The recordings are not part of the project; without them the test says so and passes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
 
+mod auth;
 mod json;
 mod members;
 mod watch;
@@ -19,8 +20,11 @@ use store::memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 /// Recorded calls, beside the repository.
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/etcd-wire/kv.jsonl");
@@ -42,10 +46,25 @@ const EXCEPTIONS: [(i64, &str); 2] = [
     (312, "the hash of a revision names the compaction that it was computed under"),
 ];
 
+/// Puts a token, if there is one, into every request.
+#[derive(Clone)]
+struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Connection = InterceptedService<Channel, Token>;
+
 struct Client {
-    kv: pb::kv_client::KvClient<Channel>,
-    lease: pb::lease_client::LeaseClient<Channel>,
-    maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
+    kv: pb::kv_client::KvClient<Connection>,
+    lease: pb::lease_client::LeaseClient<Connection>,
+    maintenance: pb::maintenance_client::MaintenanceClient<Connection>,
 }
 
 /// An answer in a form that can be compared: debug text of the message, or code and text of the error.
@@ -159,6 +178,9 @@ fn recorded(case: &Value) -> Outcome {
             "UNIMPLEMENTED" => Code::Unimplemented,
             "RESOURCE_EXHAUSTED" => Code::ResourceExhausted,
             "DATA_LOSS" => Code::DataLoss,
+            "PERMISSION_DENIED" => Code::PermissionDenied,
+            "UNAUTHENTICATED" => Code::Unauthenticated,
+            "UNKNOWN" => Code::Unknown,
             other => panic!("unknown code {other}"),
         };
         return Err((code, error["message"].as_str().unwrap().to_owned()));
@@ -229,7 +251,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let store = MemoryStore::new();
-        let edge = Edge { kv: Arc::new(store.clone()), admin: Arc::new(store) };
+        let edge = Edge::new(&Arc::new(store));
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
@@ -238,11 +260,18 @@ impl Server {
     }
 
     fn client(&self) -> Client {
+        let connection = self.connection(None);
         Client {
-            kv: pb::kv_client::KvClient::new(self.channel.clone()),
-            lease: pb::lease_client::LeaseClient::new(self.channel.clone()),
-            maintenance: pb::maintenance_client::MaintenanceClient::new(self.channel.clone()),
+            kv: pb::kv_client::KvClient::new(connection.clone()),
+            lease: pb::lease_client::LeaseClient::new(connection.clone()),
+            maintenance: pb::maintenance_client::MaintenanceClient::new(connection),
         }
+    }
+
+    /// Returns a connection that shows a token.
+    fn connection(&self, token: Option<&str>) -> Connection {
+        let token = token.map(|token| token.parse().unwrap());
+        InterceptedService::new(self.channel.clone(), Token(token))
     }
 
     async fn stop(mut self) {

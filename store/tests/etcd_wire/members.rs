@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use proto::etcdserverpb as pb;
 use serde_json::Value;
@@ -143,7 +142,7 @@ async fn recorded_calls_about_members_are_answered_as_etcd_answered_them() {
     member.read_index().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let edge = Edge { kv: Arc::<Member>::clone(&member), admin: Arc::<Member>::clone(&member) };
+    let edge = Edge::new(&member);
     let shutdown = CancellationToken::new();
     let options = EtcdOptions::default();
     let serving = tokio::spawn(store::etcd::serve(listener, None, edge, options, shutdown.clone()));

@@ -116,7 +116,11 @@ impl Reference {
         let mut events = Vec::new();
         let frozen = match command {
             Command::Txn(txn) => !txn.is_read_only(),
-            Command::LeaseCheckpoint { .. } | Command::AlarmRaise(_) | Command::AlarmClear(_) => false,
+            Command::LeaseCheckpoint { .. }
+            | Command::AlarmRaise(_)
+            | Command::AlarmClear(_)
+            | Command::Auth(_)
+            | Command::Guarded { .. } => false,
             Command::Compact { .. }
             | Command::LeaseGrant { .. }
             | Command::LeaseRevoke { .. }
@@ -145,6 +149,9 @@ impl Reference {
                 Ok(Answer::Done)
             }
             Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.alarms.remove(alarm) }),
+            Command::Auth(_) | Command::Guarded { .. } => {
+                unreachable!("permissions have a model of their own")
+            }
         };
         Applied { answer, revision: self.current(), events }
     }
