@@ -6,10 +6,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use pb::kv_server::Kv as Service;
+use prost::Message;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, check_size, status};
+use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, status};
 use crate::kv::{Consistency, KvError};
 use crate::mvcc::{KeyRange, Op, OpResult, Range, Revision, SortOrder, SortTarget, Txn, TxnResult};
 use crate::wire::{
@@ -28,13 +29,22 @@ const FIRST_CHUNK_KEYS: u64 = 10;
 const CHUNK_BYTES_LOW: usize = REQUEST_BYTES_MAX / 2;
 const CHUNK_BYTES_HIGH: usize = REQUEST_BYTES_MAX * 2;
 
-impl KvService {
-    /// Runs one write as a transaction of one step.
-    async fn write(&self, guard: Guard<'_>, op: Op) -> Result<(OpResult, Revision), Status> {
-        let TxnResult { results, revision, .. } = guard.txn(Txn::of(op)).await?;
-        let result = results.into_iter().next();
-        Ok((result.ok_or_else(|| Status::internal("a step has no answer"))?, revision))
+/// Runs one write, of a request of `size` bytes, as a transaction of one step.
+async fn write(guard: Guard<'_>, op: Op, size: usize) -> Result<(OpResult, Revision), Status> {
+    let txn = Txn::of(op);
+    check_size(size, &txn)?;
+    let TxnResult { results, revision, .. } = guard.txn(txn).await?;
+    let result = results.into_iter().next();
+    Ok((result.ok_or_else(|| Status::internal("a step has no answer"))?, revision))
+}
+
+/// Refuses requests larger than the log takes. What else is wrong with one is said first, as etcd does.
+fn check_size(size: usize, txn: &Txn) -> Result<(), Status> {
+    if size <= REQUEST_BYTES_MAX {
+        return Ok(());
     }
+    txn.validate().map_err(KvError::from)?;
+    Err(status::request_too_large())
 }
 
 fn consistency(request: &pb::RangeRequest) -> Consistency {
@@ -79,8 +89,8 @@ impl Service for KvService {
         self.edge.check_leader(&request)?;
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
-        check_size(&request)?;
-        let (result, revision) = self.write(guard, Op::Put(put_from_wire(request))).await?;
+        let size = request.encoded_len();
+        let (result, revision) = write(guard, Op::Put(put_from_wire(request)), size).await?;
         let prev_kv = match result {
             OpResult::Put { prev } => prev.map(key_value_to_wire),
             OpResult::Range(_) | OpResult::DeleteRange { .. } | OpResult::Txn(_) => None,
@@ -95,8 +105,8 @@ impl Service for KvService {
         self.edge.check_leader(&request)?;
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
-        check_size(&request)?;
-        let (result, revision) = self.write(guard, Op::DeleteRange(delete_from_wire(request))).await?;
+        let size = request.encoded_len();
+        let (result, revision) = write(guard, Op::DeleteRange(delete_from_wire(request)), size).await?;
         let (deleted, prev) = match result {
             OpResult::DeleteRange { deleted, prev, revision: _ } => (deleted, prev),
             OpResult::Range(_) | OpResult::Put { .. } | OpResult::Txn(_) => (0, Vec::new()),
@@ -112,8 +122,10 @@ impl Service for KvService {
         self.edge.check_leader(&request)?;
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
-        check_size(&request)?;
-        let result = guard.txn(txn_from_wire(request)?).await?;
+        let size = request.encoded_len();
+        let txn = txn_from_wire(request)?;
+        check_size(size, &txn)?;
+        let result = guard.txn(txn).await?;
         let header = self.edge.header_at(result.revision);
         Ok(Response::new(pb::TxnResponse { header, ..txn_result_to_wire(result) }))
     }
@@ -227,7 +239,7 @@ impl StreamedRange {
             self.range.range = KeyRange { start: successor(&last.key), end: self.range.range.end.clone() };
         }
         let mut part = pb::RangeResponse { header: None, more: false, count: 0, ..range_to_wire(result) };
-        self.adapt(prost::Message::encoded_len(&part));
+        self.adapt(part.encoded_len());
         if self.finished {
             part.header = self.edge.header_at(self.revision);
             part.more = more;

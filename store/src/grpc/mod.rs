@@ -108,8 +108,3 @@ impl Edge {
 fn requires_leader<T>(request: &Request<T>) -> bool {
     request.metadata().get("hasleader").is_some_and(|value| value == "true")
 }
-
-/// Refuses requests larger than the log takes.
-fn check_size(message: &impl prost::Message) -> Result<(), Status> {
-    if message.encoded_len() > REQUEST_BYTES_MAX { Err(status::request_too_large()) } else { Ok(()) }
-}

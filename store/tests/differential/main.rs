@@ -1,0 +1,173 @@
+//! The same random requests to a real etcd and to the etcd edge over a store in memory; every field, code and text compared.
+//!
+//! Peers are the `etcd` on the PATH and the programs that `KEELSON_ETCD` lists. `KEELSON_DIFFERENTIAL_SEED` replays a run,
+//! `KEELSON_DIFFERENTIAL_REQUESTS` makes it longer.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    reason = "tests"
+)]
+
+mod generate;
+mod hits;
+mod peer;
+mod side;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use generate::{Generator, Request};
+use hits::Hits;
+use peer::Peer;
+use proto::etcdserverpb as pb;
+use side::{Answer, Side, Until};
+use store::etcd::{Edge, EtcdOptions};
+use store::memory::MemoryStore;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// Requests to each peer.
+const REQUESTS: u64 = 100_000;
+/// Differences that are shown of a run that has more.
+const SHOWN: usize = 10;
+/// Share of requests that must succeed: errors compare little of the state.
+const OK_SHARE_MIN: f64 = 0.7;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn peers() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed =
+        std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file());
+    let listed = std::env::var_os("KEELSON_ETCD").unwrap_or_default();
+    installed.into_iter().chain(std::env::split_paths(&listed).filter(|file| file.is_file())).collect()
+}
+
+/// Our own server on a free port.
+struct Ours {
+    channel: Channel,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Ours {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let store = MemoryStore::new();
+        let edge = Edge::new(&Arc::new(store));
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
+        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+        Self { channel, shutdown, tasks }
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        drop(self.channel);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Differences that are meant, each with its reason. Everything else fails.
+fn is_meant(request: &Request, etcd: &Answer, ours: &Answer) -> bool {
+    let (Answer::Err { text: etcd, .. }, Answer::Err { text: ours, .. }) = (etcd, ours) else { return false };
+    match request {
+        // A put alone is checked like a put in a transaction, where etcd looks for the key first.
+        Request::Put(put) if put.ignore_value && put.lease != 0 => {
+            etcd == "etcdserver: requested lease not found" && ours == "etcdserver: key not found"
+        }
+        // Of several faults in one transaction, these two are found before all others here.
+        Request::Txn(txn) => has_unreadable_step(txn) && etcd != ours,
+        _ => false,
+    }
+}
+
+/// Whether some step is empty, or sorts by what does not exist.
+fn has_unreadable_step(txn: &pb::TxnRequest) -> bool {
+    use pb::request_op::Request as Step;
+    txn.success.iter().chain(&txn.failure).any(|step| match &step.request {
+        None => true,
+        Some(Step::RequestRange(range)) => range.sort_order > 2 || range.sort_target > 4,
+        Some(Step::RequestTxn(nested)) => has_unreadable_step(nested),
+        Some(Step::RequestPut(_) | Step::RequestDeleteRange(_)) => false,
+    })
+}
+
+/// Sends one stream of requests to both and compares the answers.
+async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
+    let ours = Ours::start().await;
+    let (mut here, mut there) = (Side::new(ours.channel.clone()), Side::new(peer.channel()));
+    let mut generator = Generator::new(seed, peer.dialect());
+    let mut hits = Hits::default();
+    let mut differences = Vec::new();
+    for number in 0..requests {
+        let request = generator.next();
+        if let Request::Watch(watch) = &request {
+            // Before its start a watch shows nothing, progress neither.
+            let is_future = watch.start_revision > generator.revision();
+            let until = if is_future { Until::Like(0) } else { Until::Revision(generator.revision()) };
+            let ours = here.watch(watch.clone(), until).await;
+            let etcd = there.watch(watch.clone(), ours.until()).await;
+            hits.add_watch(&request, &etcd);
+            if ours != etcd {
+                let text = format!("request {number}: {request:?}\n  etcd: {etcd:?}\n  ours: {ours:?}");
+                differences.push(text);
+            }
+            continue;
+        }
+        let (ours, etcd) = tokio::join!(here.call(request.clone()), there.call(request.clone()));
+        hits.add(&request, &etcd);
+        generator.note(&request, etcd.revision());
+        if ours != etcd && !is_meant(&request, &etcd, &ours) {
+            let text = format!("request {number}: {request:?}\n  etcd: {etcd:?}\n  ours: {ours:?}");
+            differences.push(text);
+        }
+        // What follows a difference in the state differs too.
+        if differences.len() == SHOWN || ours.revision() != etcd.revision() {
+            break;
+        }
+    }
+    drop((here, there));
+    ours.stop().await;
+    assert!(
+        differences.is_empty(),
+        "etcd {} and we differ; KEELSON_DIFFERENTIAL_SEED={seed} repeats it:\n{}",
+        peer.version(),
+        differences.join("\n")
+    );
+    hits
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_requests_are_answered_as_etcd_answers_them() {
+    let peers = peers();
+    if peers.is_empty() {
+        // Past the capture of output: the test runner counts these lines.
+        std::io::stderr().write_all(b"skipped: no etcd on PATH (`cargo xtask setup` installs it)\n").unwrap();
+        return;
+    }
+    let seed = number("KEELSON_DIFFERENTIAL_SEED").unwrap_or(1);
+    let requests = number("KEELSON_DIFFERENTIAL_REQUESTS").unwrap_or(REQUESTS);
+    for program in peers {
+        let peer = Peer::start(&program).await;
+        let hits = compare(&peer, seed, requests).await;
+        println!(
+            "etcd {}: {requests} requests of seed {seed}, {:.0} % ok",
+            peer.version(),
+            100.0 * hits.ok_share()
+        );
+        println!("{hits}");
+        assert!(hits.ok_share() >= OK_SHARE_MIN);
+        assert!(requests < REQUESTS || hits.seldom().is_empty(), "met too seldom: {:#?}", hits.seldom());
+        peer.stop().await;
+    }
+}
