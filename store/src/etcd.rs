@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcdserverpb as pb;
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use transport::tls::ServerTls;
 
+use crate::contest::Contests;
 pub use crate::grpc::Edge;
 use crate::grpc::{
-    ClusterService, KvService, LearnerGate, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService,
+    ClusterService, ElectionService, KvService, LearnerGate, LeaseService, LockService, MESSAGE_BYTES_MAX,
+    MaintenanceService, WatchService,
 };
 
 /// Settings of the API.
@@ -34,6 +38,7 @@ pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
     let kv = pb::kv_server::KvServer::new(KvService { edge: edge.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let watch = WatchService { edge: edge.clone(), progress_interval: options.watch_progress_interval };
+    let contests = Contests::new(Arc::clone(&edge.kv));
     let (_reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(kv)
         .add_service(pb::watch_server::WatchServer::new(watch))
@@ -42,6 +47,8 @@ pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
         .add_service(pb::maintenance_server::MaintenanceServer::new(MaintenanceService {
             edge: edge.clone(),
         }))
+        .add_service(LockServer::new(LockService { edge: edge.clone(), contests: contests.clone() }))
+        .add_service(ElectionServer::new(ElectionService { edge: edge.clone(), contests }))
         .add_service(health);
     let gate = LearnerGate { admin: Arc::clone(&edge.admin) };
     Routes::from(routes.into_axum_router().layer(gate)).prepare()

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod cli;
 mod codec;
 pub mod config;
+mod contest;
 mod directory;
 pub mod engine;
 pub mod env;

@@ -28,6 +28,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "proto/src/api",
     "store/src/mvcc",
+    "store/src/contest/turn.rs",
+    "store/src/contest/leaders.rs",
     "store/src/lease/table.rs",
     "store/src/membership",
     "apiserver/src/registry",

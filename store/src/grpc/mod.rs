@@ -2,9 +2,11 @@
 //! the store lives here.
 
 mod cluster;
+mod election;
 mod kv;
 mod learner;
 mod lease;
+mod lock;
 mod maintenance;
 mod status;
 mod watch;
@@ -19,9 +21,11 @@ use crate::kv::{Kv, Responder};
 use crate::mvcc::Revision;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use election::ElectionService;
 pub(crate) use kv::KvService;
 pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
+pub(crate) use lock::LockService;
 pub(crate) use maintenance::MaintenanceService;
 pub(crate) use watch::WatchService;
 

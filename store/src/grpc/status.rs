@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 
 use crate::admin::AdminError;
+use crate::contest::ContestError;
 use crate::kv::KvError;
 use crate::mvcc::{Alarm, AlarmKind};
 use crate::wire::WireError;
@@ -86,6 +87,20 @@ pub(super) fn alarm_text(alarm: &Alarm) -> String {
     match alarm.member {
         0 => format!("alarm:{kind}"),
         member => format!("memberID:{member} alarm:{kind}"),
+    }
+}
+
+/// Locks and elections are clients of the store, in etcd too: what the store says comes out with its text, but as `Unknown`.
+impl From<ContestError> for Status {
+    fn from(error: ContestError) -> Self {
+        match error {
+            ContestError::Kv(error) => Self::unknown(Self::from(error).message()),
+            ContestError::SessionExpired => Self::unknown("mutex: session is expired"),
+            ContestError::NotLeader => Self::unknown("election: not leader"),
+            ContestError::NoLeader => Self::unknown("election: no leader"),
+            ContestError::LeaderNotGiven => Self::unknown("\"leader\" field must be provided"),
+            ContestError::ObserveEnded => Self::unknown("election: observe closed early"),
+        }
     }
 }
 
