@@ -14,11 +14,14 @@ pub mod engine;
 pub mod env;
 pub mod etcd;
 mod grpc;
+mod health;
+mod http;
 pub mod kv;
 pub mod lease;
 mod member;
 mod membership;
 pub mod memory;
+mod metrics;
 pub mod mvcc;
 pub mod net;
 #[cfg(feature = "plant")]

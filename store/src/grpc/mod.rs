@@ -3,11 +3,13 @@
 
 mod cluster;
 mod election;
+mod health;
 mod kv;
 mod learner;
 mod lease;
 mod lock;
 mod maintenance;
+pub(crate) mod reflection;
 mod status;
 mod watch;
 
@@ -22,11 +24,12 @@ use crate::mvcc::Revision;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use election::ElectionService;
+pub(crate) use health::HealthService;
 pub(crate) use kv::KvService;
 pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
 pub(crate) use lock::LockService;
-pub(crate) use maintenance::MaintenanceService;
+pub(crate) use maintenance::{ETCD_VERSION, MaintenanceService, STORAGE_VERSION};
 pub(crate) use watch::WatchService;
 
 /// Largest request, as the log would carry it (etcd's default).
