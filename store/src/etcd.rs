@@ -1,4 +1,5 @@
-//! The etcd v3 API on a port: all services over one [`Edge`], and plain HTTP beside them, with TLS or without.
+//! The etcd v3 API on a port: all services over one [`Edge`], with plain HTTP and JSON beside them, with TLS or
+//! without.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tonic::service::Routes;
 use transport::tls::ServerTls;
 
 use crate::contest::Contests;
+use crate::gateway;
 pub use crate::grpc::Edge;
 use crate::grpc::{
     ClusterService, ElectionService, HealthService, KvService, LearnerGate, LeaseService, LockService,
@@ -79,7 +81,9 @@ pub async fn serve(
 ) {
     let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
     let plain = http::Plain { edge: edge.clone(), health: health.clone() };
-    let router = http::beside(services(&edge, options, health).into_axum_router(), plain);
+    let services = services(&edge, options, health).into_axum_router();
+    let gateway = gateway::router(&services);
+    let router = http::beside(services.merge(gateway), plain);
     transport::accept::serve(listener, tls, router, transport::accept::ServeOptions::default(), shutdown)
         .await;
 }

@@ -13,6 +13,7 @@ mod directory;
 pub mod engine;
 pub mod env;
 pub mod etcd;
+mod gateway;
 mod grpc;
 mod health;
 mod http;

@@ -10,7 +10,7 @@ mod lease;
 mod lock;
 mod maintenance;
 pub(crate) mod reflection;
-mod status;
+pub(crate) mod status;
 mod watch;
 
 use std::sync::Arc;

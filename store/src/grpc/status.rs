@@ -1,5 +1,6 @@
 //! Status codes and texts. Clients compare the texts, so they are etcd's to the letter (`rpctypes`).
 
+use http::StatusCode;
 use tonic::{Code, Status};
 
 use crate::admin::AdminError;
@@ -122,4 +123,27 @@ pub(super) fn request_too_large() -> Status {
 
 pub(super) fn stopped() -> Status {
     etcd(Code::Unavailable, "server stopped")
+}
+
+/// A body of the gateway that holds no such message.
+pub(crate) fn not_json(error: &dyn std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Returns the HTTP status that the gateway shows a code as.
+pub(crate) fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+    }
 }

@@ -1,5 +1,8 @@
-//! What the client port answers beside gRPC clients of etcd: plain HTTP for people and monitors, health and reflection for tools.
+//! What the client port answers beside gRPC clients of etcd: plain HTTP for people and monitors, health and reflection for tools,
+//! JSON for whoever has no gRPC.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
+
+mod gateway;
 
 use std::sync::Arc;
 
