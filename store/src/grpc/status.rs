@@ -79,12 +79,17 @@ impl From<AdminError> for Status {
     }
 }
 
-/// An alarm as the status of a member shows it.
-pub(super) fn alarm_text(alarm: &Alarm) -> String {
-    let kind = match alarm.kind {
+/// Returns etcd's name of an alarm.
+pub(crate) fn alarm_name(kind: AlarmKind) -> &'static str {
+    match kind {
         AlarmKind::NoSpace => "NOSPACE",
         AlarmKind::Corrupt => "CORRUPT",
-    };
+    }
+}
+
+/// An alarm as the status of a member shows it.
+pub(super) fn alarm_text(alarm: &Alarm) -> String {
+    let kind = alarm_name(alarm.kind);
     match alarm.member {
         0 => format!("alarm:{kind}"),
         member => format!("memberID:{member} alarm:{kind}"),

@@ -8,7 +8,9 @@ use http::StatusCode;
 
 use super::Plain;
 use super::report::{Check, Query, report};
+use crate::grpc::status::alarm_name;
 use crate::kv::Consistency;
+use crate::mvcc::AlarmKind;
 
 /// The checks of a page, in the order in which they are shown.
 const LIVEZ: &[Kind] = &[Kind::SerializableRead];
@@ -36,30 +38,25 @@ impl Kind {
 
     async fn look(self, plain: &Plain) -> Result<(), String> {
         match self {
-            Self::DataCorruption => match problems(plain).iter().any(|problem| problem == "CORRUPT") {
-                true => Err("alarm activated: CORRUPT".to_owned()),
-                false => Ok(()),
-            },
+            Self::DataCorruption => {
+                let alarms = plain.edge.admin.numbers().alarms;
+                match alarms.iter().any(|alarm| alarm.kind == AlarmKind::Corrupt) {
+                    true => Err(format!("alarm activated: {}", alarm_name(AlarmKind::Corrupt))),
+                    false => Ok(()),
+                }
+            }
             Self::SerializableRead => plain.health.read(Consistency::Serializable).await,
             Self::LinearizableRead => {
                 // A member that stops must get no new clients, whatever it can still read.
                 plain.health.check().map_err(|trouble| trouble.to_string())?;
                 plain.health.read(Consistency::Linearizable).await
             }
-            Self::NonLearner => match plain.edge.admin.numbers().is_learner {
+            Self::NonLearner => match plain.edge.admin.is_learner() {
                 true => Err("the member is a learner".to_owned()),
                 false => Ok(()),
             },
         }
     }
-}
-
-/// Names of the alarms that are on, and other problems as they are.
-fn problems(plain: &Plain) -> Vec<String> {
-    let alarm = |problem: &str| {
-        problem.split_once("alarm:").map_or_else(|| problem.to_owned(), |(_, name)| name.trim().to_owned())
-    };
-    plain.edge.admin.numbers().problems.iter().map(|problem| alarm(problem)).collect()
 }
 
 /// etcd's oldest check: alarms, leader, read.
@@ -76,8 +73,10 @@ pub(super) async fn health(State(plain): State<Plain>, RawQuery(query): RawQuery
 
 async fn unhealthy(plain: &Plain, query: &Query<'_>) -> Option<String> {
     let is_local = query.contains("serializable", "true");
-    if let Some(problem) = problems(plain).iter().find(|problem| !query.contains("exclude", problem)) {
-        return Some(format!("ALARM {problem}"));
+    let alarms = plain.edge.admin.numbers().alarms;
+    let mut names = alarms.iter().map(|alarm| alarm_name(alarm.kind));
+    if let Some(name) = names.find(|name| !query.contains("exclude", name)) {
+        return Some(format!("ALARM {name}"));
     }
     if !is_local && plain.health.check_leader().is_err() {
         return Some("RAFT NO LEADER".to_owned());

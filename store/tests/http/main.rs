@@ -10,9 +10,11 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use store::Member;
+use store::admin::Admin;
 use store::config::{Config, InitialMember};
 use store::etcd::{Edge, EtcdOptions};
 use store::memory::MemoryStore;
+use store::mvcc::{Alarm, AlarmKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -104,6 +106,22 @@ async fn a_member_that_is_well_says_so_on_every_path() {
     check(&server, "/readyz/nonsense", (404, "404 page not found\n")).await;
     check(&server, "/nonsense", (404, "404 page not found\n")).await;
     assert_eq!(server.ask("POST /health", "", "").await, (405, "Method Not Allowed\n".to_owned()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_alarm_is_a_reason_that_can_be_left_out() {
+    let store = MemoryStore::new();
+    let server = Server::of(Edge { kv: Arc::new(store.clone()), admin: Arc::new(store.clone()) }).await;
+    let full = r#"{"health":"false","reason":"ALARM NOSPACE"}"#;
+    let well = r#"{"health":"true","reason":""}"#;
+    store.raise_alarm(Alarm { kind: AlarmKind::NoSpace, member: 1 }).await.unwrap();
+    check(&server, "/health", (503, full)).await;
+    check(&server, "/health?exclude=NOSPACE", (200, well)).await;
+    check(&server, "/readyz", (200, "ok\n")).await;
+    store.raise_alarm(Alarm { kind: AlarmKind::Corrupt, member: 1 }).await.unwrap();
+    let corrupt = server.ask("GET /readyz/data_corruption", "", "").await;
+    assert_eq!(corrupt, (503, "[-]data_corruption failed: alarm activated: CORRUPT\n".to_owned()));
     server.stop().await;
 }
 
