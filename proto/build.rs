@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "etcd/auth.proto",
         "etcd/kv.proto",
         "etcd/rpc.proto",
+        "etcd/lock.proto",
+        "etcd/election.proto",
         "keelson/v1/api.proto",
         "keelson/store/v1/command.proto",
         "keelson/raft/v1/raft.proto",

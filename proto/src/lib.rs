@@ -44,6 +44,34 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
+/// The etcd v3 lock service (`v3lockpb`).
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// The etcd v3 election service (`v3electionpb`).
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
 /// Keelson's gRPC API (`keelson.v1`).
 #[allow(
     clippy::all,

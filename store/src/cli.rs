@@ -36,6 +36,9 @@ pub struct Args {
         value_delimiter = ','
     )]
     pub listen_client_urls: Vec<String>,
+    /// URLs to serve metrics and health checks on, beside the client URLs; https ones use the client certificate
+    #[arg(long, env = "ETCD_LISTEN_METRICS_URLS", value_delimiter = ',')]
+    pub listen_metrics_urls: Vec<String>,
     /// Client URLs that other members tell clients
     #[arg(long, env = "ETCD_ADVERTISE_CLIENT_URLS", value_delimiter = ',')]
     pub advertise_client_urls: Vec<String>,
@@ -154,21 +157,16 @@ impl From<MemberError> for CliError {
 /// # Errors
 /// [`CliError::Usage`] before anything is written when flags, ports or data directory cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError> {
-    let client_addresses: Vec<String> =
-        args.listen_client_urls.iter().map(|url| address(url)).collect::<Result<_, _>>()?;
     let client_tls = client_tls(&args)?;
     check_auth_token(&args.auth_token)?;
     let certificate_names =
         if args.client_cert_auth { CertificateNames::AreUsers } else { CertificateNames::Ignored };
+    let client_addresses = addresses(&args.listen_client_urls)?;
+    let metrics_addresses = addresses(&args.listen_metrics_urls)?;
     let config = config(&args)?;
     Member::check(&config)?;
-    let mut listeners = Vec::new();
-    for address in &client_addresses {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| CliError::Usage(format!("cannot listen for clients on {address}: {error}")))?;
-        listeners.push(listener);
-    }
+    let listeners = listen(&client_addresses, "clients").await?;
+    let metrics_listeners = listen(&metrics_addresses, "metrics").await?;
     // The member ends after its clients have been served, so it has a token of its own.
     let member = Member::start(config, CancellationToken::new()).await?;
     announce(&args.name, &member, &listeners);
@@ -178,11 +176,30 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError
         let (tls, edge, shutdown) = (client_tls.clone(), edge.clone(), shutdown.clone());
         serving.spawn(etcd::serve(listener, tls, edge, EtcdOptions::default(), shutdown));
     }
+    for (listener, url) in metrics_listeners.into_iter().zip(&args.listen_metrics_urls) {
+        let tls = client_tls.clone().filter(|_| url.starts_with("https://"));
+        serving.spawn(etcd::serve_metrics(listener, tls, edge.clone(), shutdown.clone()));
+    }
     shutdown.cancelled().await;
     // Hands leadership over while requests in flight drain.
     member.stop().await;
     while serving.join_next().await.is_some() {}
     Ok(())
+}
+
+fn addresses(urls: &[String]) -> Result<Vec<String>, CliError> {
+    urls.iter().map(|url| address(url)).collect()
+}
+
+async fn listen(addresses: &[String], whom: &str) -> Result<Vec<TcpListener>, CliError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| CliError::Usage(format!("cannot listen for {whom} on {address}: {error}")))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
 
 fn announce(name: &str, member: &Member, listeners: &[TcpListener]) {

@@ -1,19 +1,39 @@
-//! The etcd v3 API on a port: all services over one [`Edge`], with TLS or without.
+//! The etcd v3 API on a port: all services over one [`Edge`], with plain HTTP and JSON beside them, with TLS or
+//! without.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcdserverpb as pb;
+use proto::v3electionpb::election_server::{self, ElectionServer};
+use proto::v3lockpb::lock_server::{self, LockServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use transport::tls::ServerTls;
 
+use crate::contest::Contests;
+use crate::gateway;
 use crate::grpc::{
-    AuthService, ClusterService, KvService, LearnerGate, LeaseService, MESSAGE_BYTES_MAX, MaintenanceService,
-    WatchService,
+    AuthService, ClusterService, ElectionService, HealthService, KvService, LearnerGate, LeaseService,
+    LockService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService, reflection,
 };
 pub use crate::grpc::{CertificateNames, Edge};
+use crate::health::Health;
+use crate::http;
+
+/// What gRPC health and reflection know by name.
+const SERVICES: &[&str] = &[
+    pb::kv_server::SERVICE_NAME,
+    pb::watch_server::SERVICE_NAME,
+    pb::lease_server::SERVICE_NAME,
+    pb::cluster_server::SERVICE_NAME,
+    pb::maintenance_server::SERVICE_NAME,
+    pb::auth_server::SERVICE_NAME,
+    lock_server::SERVICE_NAME,
+    election_server::SERVICE_NAME,
+    tonic_health::pb::health_server::SERVICE_NAME,
+];
 
 /// Settings of the API.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +49,13 @@ impl Default for EtcdOptions {
     }
 }
 
-/// Returns all services, to be served on any port; includes gRPC health, which reports serving.
-#[must_use]
-pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
+/// Returns all services, to be served on any port until `ending`.
+fn services(edge: &Edge, options: EtcdOptions, health: Health) -> Routes {
     let kv = pb::kv_server::KvServer::new(KvService { edge: edge.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let watch = WatchService { edge: edge.clone(), progress_interval: options.watch_progress_interval };
-    let (_reporter, health) = tonic_health::server::health_reporter();
+    let contests = Contests::new(Arc::clone(&edge.kv));
+    let health = HealthService { health, services: SERVICES };
     let routes = Routes::new(kv)
         .add_service(pb::watch_server::WatchServer::new(watch))
         .add_service(pb::lease_server::LeaseServer::new(LeaseService { edge: edge.clone() }))
@@ -44,9 +64,13 @@ pub fn routes(edge: &Edge, options: EtcdOptions) -> Routes {
             edge: edge.clone(),
         }))
         .add_service(pb::auth_server::AuthServer::new(AuthService { edge: edge.clone() }))
-        .add_service(health);
+        .add_service(LockServer::new(LockService { edge: edge.clone(), contests: contests.clone() }))
+        .add_service(ElectionServer::new(ElectionService { edge: edge.clone(), contests }))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health));
     let gate = LearnerGate { admin: Arc::clone(&edge.admin) };
-    Routes::from(routes.into_axum_router().layer(gate)).prepare()
+    let gated = Routes::from(routes.into_axum_router().layer(gate));
+    // Describing the services is not part of etcd's API, and a learner does it too.
+    reflection::add_to(gated, SERVICES).prepare()
 }
 
 /// Serves the API on `listener` until `shutdown`, then drains.
@@ -57,12 +81,24 @@ pub async fn serve(
     options: EtcdOptions,
     shutdown: CancellationToken,
 ) {
-    transport::accept::serve(
-        listener,
-        tls,
-        routes(&edge, options),
-        transport::accept::ServeOptions::default(),
-        shutdown,
-    )
-    .await;
+    let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
+    let plain = http::Plain { edge: edge.clone(), health: health.clone() };
+    let services = services(&edge, options, health).into_axum_router();
+    let gateway = gateway::router(&services);
+    let router = http::beside(services.merge(gateway), plain);
+    transport::accept::serve(listener, tls, router, transport::accept::ServeOptions::default(), shutdown)
+        .await;
+}
+
+/// Serves metrics and health checks alone, for a port of their own.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    edge: Edge,
+    shutdown: CancellationToken,
+) {
+    let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
+    let router = http::observation(http::Plain { edge, health });
+    transport::accept::serve(listener, tls, router, transport::accept::ServeOptions::default(), shutdown)
+        .await;
 }

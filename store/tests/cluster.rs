@@ -11,13 +11,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use proto::v3lockpb::lock_client::LockClient;
+use proto::v3lockpb::{LockRequest, UnlockRequest};
 use store::admin::Admin;
 use store::config::{Config, InitialMember};
+use store::etcd::{Edge, EtcdOptions};
 use store::kv::{Consistency, Kv, KvError, WatchItem, WatchQuery};
 use store::mvcc::{AlarmKind, DeleteRange, KeyRange, LeaseId, Op, Put, Range, Revision, Txn};
 use store::wal::WalConfig;
 use store::{DirectoryError, Member, MemberError};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 /// Everything here must happen in this time; a loaded machine needs slack.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -295,6 +299,58 @@ async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
         until("space again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
         until("no alarm", async || member.alarms().await.unwrap().is_empty().then_some(())).await;
     }
+    cluster.stop().await;
+}
+
+/// The lock service of one member, on a port of its own.
+struct LockServer {
+    client: LockClient<Channel>,
+    shutdown: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl LockServer {
+    async fn start(member: &Arc<Member>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let edge = Edge::new(member);
+        let shutdown = CancellationToken::new();
+        let serving = store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone());
+        let serving = tokio::spawn(serving);
+        Self { client: LockClient::connect(endpoint).await.unwrap(), shutdown, serving }
+    }
+
+    async fn stop(self) {
+        drop(self.client);
+        self.shutdown.cancel();
+        self.serving.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_outlives_the_leader_and_passes_to_a_caller_of_another_member() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let [one, two] = [(leader + 1) % 3, (leader + 2) % 3];
+    let mut first = LockServer::start(cluster.member(one)).await;
+    let second = LockServer::start(cluster.member(two)).await;
+    for lease in [1, 2] {
+        cluster.member(one).lease_grant(LeaseId(lease), Duration::from_secs(600)).await.unwrap();
+    }
+    let lock = |lease| LockRequest { name: "lk".into(), lease };
+    let held = first.client.lock(lock(1)).await.unwrap().into_inner();
+    let mut waiting = second.client.clone();
+    let waiting = tokio::spawn(async move { waiting.lock(lock(2)).await });
+    until("the waiter's key", async || get(cluster.member(one), "lk/2", Consistency::Linearizable).await)
+        .await;
+    cluster.kill(leader);
+    cluster.put(one, "elected", "").await;
+    assert!(!waiting.is_finished());
+    first.client.unlock(UnlockRequest { key: held.key }).await.unwrap();
+    let won = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(won.into_inner().key, "lk/2");
+    first.stop().await;
+    second.stop().await;
     cluster.stop().await;
 }
 

@@ -7,11 +7,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use store::etcd::{Edge, EtcdOptions};
 use store::memory::MemoryStore;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -264,5 +265,81 @@ async fn users_are_checked_once_authentication_is_enabled() {
     assert!(server.run(&[alice, "get", "/a/1"]).await.contains("etcdserver: permission denied"));
     assert_eq!(server.run(&[root, "auth", "disable"]).await, "Authentication Disabled");
     assert_eq!(server.run(&["get", "/a/1"]).await, "/a/1\nv");
+    server.stop().await;
+}
+
+/// A running etcdctl with the lines that it prints.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(server: &Server, args: &[&str]) -> Self {
+        let mut child = server.command(args).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn next(&mut self) -> String {
+        next_line(&mut self.lines).await
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    async fn interrupt(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        self.child.wait().await.unwrap();
+    }
+}
+
+/// Waits until so many keys begin with `prefix`.
+async fn until_keys(server: &Server, prefix: &str, count: usize) {
+    let counted = async {
+        while server.run(&["get", prefix, "--prefix", "--keys-only"]).await.split_whitespace().count()
+            != count
+        {}
+    };
+    tokio::time::timeout(LINE_DEADLINE, counted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_passes_from_one_holder_to_the_next() {
+    if !is_installed() {
+        return;
+    }
+    let server = Server::start().await;
+    let mut first = Running::start(&server, &["lock", "mutex"]);
+    let key = first.next().await;
+    assert!(key.starts_with("mutex/"), "{key}");
+    let mut second = Running::start(&server, &["lock", "mutex", "echo", "held"]);
+    until_keys(&server, "mutex/", 2).await;
+    first.interrupt().await;
+    assert_eq!(second.next().await, "held");
+    assert!(second.child.wait().await.unwrap().success());
+    until_keys(&server, "mutex/", 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_election_is_won_observed_and_given_up() {
+    if !is_installed() {
+        return;
+    }
+    let server = Server::start().await;
+    let mut first = Running::start(&server, &["elect", "office", "alice"]);
+    let key = first.next().await;
+    assert!(key.starts_with("office/"), "{key}");
+    assert_eq!(first.next().await, "alice");
+    let mut observer = Running::start(&server, &["elect", "--listen", "office"]);
+    assert_eq!((observer.next().await, observer.next().await), (key, "alice".to_owned()));
+    let mut second = Running::start(&server, &["elect", "office", "bob"]);
+    until_keys(&server, "office/", 2).await;
+    first.interrupt().await;
+    let key = second.next().await;
+    assert_eq!(second.next().await, "bob");
+    assert_eq!((observer.next().await, observer.next().await), (key, "bob".to_owned()));
+    second.interrupt().await;
+    observer.child.kill().await.unwrap();
     server.stop().await;
 }

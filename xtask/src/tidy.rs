@@ -29,6 +29,8 @@ const PURE: &[&str] = &[
     "proto/src/api",
     "store/src/auth",
     "store/src/mvcc",
+    "store/src/contest/turn.rs",
+    "store/src/contest/leaders.rs",
     "store/src/lease/table.rs",
     "store/src/membership",
     "apiserver/src/registry",

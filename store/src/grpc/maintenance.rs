@@ -15,8 +15,8 @@ pub(crate) struct MaintenanceService {
 }
 
 /// The etcd version whose API this is. Clients switch features on by it: 3.7 is announced once all of 3.7 is here.
-const ETCD_VERSION: &str = "3.6.0";
-const STORAGE_VERSION: &str = "3.6.0";
+pub(crate) const ETCD_VERSION: &str = "3.6.0";
+pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 
 impl MaintenanceService {
     /// Returns the alarms that the answer names: those asked for, the one raised, or the one that was raised until now.

@@ -3,13 +3,17 @@
 
 mod auth;
 mod cluster;
+mod election;
 mod guard;
+mod health;
 mod kv;
 mod learner;
 mod lease;
+mod lock;
 mod maintenance;
 mod password;
-mod status;
+pub(crate) mod reflection;
+pub(crate) mod status;
 mod watch;
 
 use std::sync::Arc;
@@ -24,12 +28,15 @@ use crate::mvcc::Revision;
 
 pub(crate) use auth::AuthService;
 pub(crate) use cluster::ClusterService;
+pub(crate) use election::ElectionService;
 pub use guard::CertificateNames;
 pub(crate) use guard::{Credential, Guard};
+pub(crate) use health::HealthService;
 pub(crate) use kv::KvService;
 pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
-pub(crate) use maintenance::MaintenanceService;
+pub(crate) use lock::LockService;
+pub(crate) use maintenance::{ETCD_VERSION, MaintenanceService, STORAGE_VERSION};
 pub(crate) use watch::WatchService;
 
 /// Largest request, as the log would carry it (etcd's default).
@@ -41,7 +48,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
 #[derive(Clone)]
 pub struct Edge {
     /// For what needs no permission; clients go through [`Guard`].
-    kv: Arc<dyn Kv>,
+    pub(crate) kv: Arc<dyn Kv>,
     pub(crate) admin: Arc<dyn Admin>,
     auth: Arc<dyn Guarded>,
     certificate_names: CertificateNames,

@@ -1,9 +1,11 @@
 //! Status codes and texts. Clients compare the texts, so they are etcd's to the letter (`rpctypes`).
 
+use http::StatusCode;
 use tonic::{Code, Status};
 
 use crate::admin::AdminError;
 use crate::auth::AuthRefusal;
+use crate::contest::ContestError;
 use crate::kv::KvError;
 use crate::mvcc::{Alarm, AlarmKind};
 use crate::wire::WireError;
@@ -110,15 +112,34 @@ impl From<AdminError> for Status {
     }
 }
 
-/// An alarm as the status of a member shows it.
-pub(super) fn alarm_text(alarm: &Alarm) -> String {
-    let kind = match alarm.kind {
+/// Returns etcd's name of an alarm.
+pub(crate) fn alarm_name(kind: AlarmKind) -> &'static str {
+    match kind {
         AlarmKind::NoSpace => "NOSPACE",
         AlarmKind::Corrupt => "CORRUPT",
-    };
+    }
+}
+
+/// An alarm as the status of a member shows it.
+pub(super) fn alarm_text(alarm: &Alarm) -> String {
+    let kind = alarm_name(alarm.kind);
     match alarm.member {
         0 => format!("alarm:{kind}"),
         member => format!("memberID:{member} alarm:{kind}"),
+    }
+}
+
+/// Locks and elections are clients of the store, in etcd too: what the store says comes out with its text, but as `Unknown`.
+impl From<ContestError> for Status {
+    fn from(error: ContestError) -> Self {
+        match error {
+            ContestError::Kv(error) => Self::unknown(Self::from(error).message()),
+            ContestError::SessionExpired => Self::unknown("mutex: session is expired"),
+            ContestError::NotLeader => Self::unknown("election: not leader"),
+            ContestError::NoLeader => Self::unknown("election: no leader"),
+            ContestError::LeaderNotGiven => Self::unknown("\"leader\" field must be provided"),
+            ContestError::ObserveEnded => Self::unknown("election: observe closed early"),
+        }
     }
 }
 
@@ -155,4 +176,27 @@ pub(super) fn watch_refused(error: KvError) -> String {
 
 pub(super) fn stopped() -> Status {
     etcd(Code::Unavailable, "server stopped")
+}
+
+/// A body of the gateway that holds no such message.
+pub(crate) fn not_json(error: &dyn std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Returns the HTTP status that the gateway shows a code as.
+pub(crate) fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+    }
 }

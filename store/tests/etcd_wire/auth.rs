@@ -42,11 +42,7 @@ struct Caller {
 fn caller(server: &Server, token: Option<&str>) -> Caller {
     let connection = server.connection(token);
     Caller {
-        client: Client {
-            kv: pb::kv_client::KvClient::new(connection.clone()),
-            lease: pb::lease_client::LeaseClient::new(connection.clone()),
-            maintenance: pb::maintenance_client::MaintenanceClient::new(connection.clone()),
-        },
+        client: Client::new(&connection),
         auth: pb::auth_client::AuthClient::new(connection.clone()),
         cluster: pb::cluster_client::ClusterClient::new(connection.clone()),
         watch: pb::watch_client::WatchClient::new(connection),

@@ -120,7 +120,7 @@ pub(crate) fn header(value: &Value) -> Option<pb::ResponseHeader> {
         .then(|| pb::ResponseHeader { revision: number(&value["revision"]), ..pb::ResponseHeader::default() })
 }
 
-fn key_value(value: &Value) -> mvccpb::KeyValue {
+pub(crate) fn key_value(value: &Value) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: bytes(&value["key"]),
         create_revision: number(&value["create_revision"]),

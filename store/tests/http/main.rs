@@ -1,0 +1,211 @@
+//! What the client port answers beside gRPC clients of etcd: plain HTTP for people and monitors, health and reflection for tools,
+//! JSON for whoever has no gRPC.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
+
+mod gateway;
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use store::Member;
+use store::admin::Admin;
+use store::config::{Config, InitialMember};
+use store::etcd::{Edge, EtcdOptions};
+use store::memory::MemoryStore;
+use store::mvcc::{Alarm, AlarmKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+/// A server of one member; ends when it is stopped.
+struct Server {
+    address: String,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Serves an empty store.
+    async fn start() -> Self {
+        let store = MemoryStore::new();
+        Self::of(Edge::new(&Arc::new(store))).await
+    }
+
+    async fn of(edge: Edge) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
+        Self { address, shutdown, tasks }
+    }
+
+    /// Sends a request by HTTP/1.1 and returns the open connection.
+    async fn send(&self, request_line: &str, headers: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{request_line} HTTP/1.1\r\nhost: store\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Asks by HTTP/1.1 and returns status and body.
+    async fn ask(&self, request_line: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut answer = String::new();
+        self.send(request_line, headers, body).await.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn check(server: &Server, path: &str, expected: (u16, &str)) {
+    let (status, body) = server.ask(&format!("GET {path}"), "", "").await;
+    assert_eq!((status, body.as_str()), expected, "{path}");
+}
+
+#[tokio::test]
+async fn a_member_that_is_well_says_so_on_every_path() {
+    let server = Server::start().await;
+    let all =
+        "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n";
+    check(&server, "/health", (200, r#"{"health":"true","reason":""}"#)).await;
+    check(&server, "/health?serializable=true&exclude=NOSPACE", (200, r#"{"health":"true","reason":""}"#))
+        .await;
+    check(&server, "/livez", (200, "ok\n")).await;
+    check(&server, "/livez?verbose", (200, "[+]serializable_read ok\nok\n")).await;
+    check(&server, "/readyz?verbose", (200, all)).await;
+    check(
+        &server,
+        "/readyz?verbose&exclude=linearizable_read&exclude=non_learner",
+        (200, "[+]data_corruption ok\n[+]serializable_read ok\nok\n"),
+    )
+    .await;
+    check(&server, "/readyz/linearizable_read", (200, "ok\n")).await;
+    check(&server, "/readyz/nonsense", (404, "404 page not found\n")).await;
+    check(&server, "/nonsense", (404, "404 page not found\n")).await;
+    assert_eq!(server.ask("POST /health", "", "").await, (405, "Method Not Allowed\n".to_owned()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_alarm_is_a_reason_that_can_be_left_out() {
+    let store = MemoryStore::new();
+    let server = Server::of(Edge::new(&Arc::new(store.clone()))).await;
+    let full = r#"{"health":"false","reason":"ALARM NOSPACE"}"#;
+    let well = r#"{"health":"true","reason":""}"#;
+    store.raise_alarm(Alarm { kind: AlarmKind::NoSpace, member: 1 }).await.unwrap();
+    check(&server, "/health", (503, full)).await;
+    check(&server, "/health?exclude=NOSPACE", (200, well)).await;
+    check(&server, "/readyz", (200, "ok\n")).await;
+    store.raise_alarm(Alarm { kind: AlarmKind::Corrupt, member: 1 }).await.unwrap();
+    let corrupt = server.ask("GET /readyz/data_corruption", "", "").await;
+    assert_eq!(corrupt, (503, "[-]data_corruption failed: alarm activated: CORRUPT\n".to_owned()));
+    server.stop().await;
+}
+
+/// A member whose peers never came up: it has no leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_a_leader_is_alive_but_not_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::single(directory.path().join("m"), "m", "127.0.0.1:0");
+    config.initial_cluster.extend([1, 2].map(|port| InitialMember {
+        name: format!("absent{port}"),
+        peer_urls: vec![format!("http://127.0.0.1:{port}")],
+    }));
+    let member = Member::start(config, CancellationToken::new()).await.unwrap();
+    let edge = Edge::new(&member);
+    let server = Server::of(edge).await;
+    let not_ready = "[+]data_corruption ok\n[+]serializable_read ok\n[-]linearizable_read failed: no leader\n[+]non_learner ok\n";
+    check(&server, "/health", (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#)).await;
+    check(&server, "/health?serializable=true", (200, r#"{"health":"true","reason":""}"#)).await;
+    check(&server, "/livez", (200, "ok\n")).await;
+    check(&server, "/readyz", (503, not_ready)).await;
+    check(&server, "/readyz?exclude=linearizable_read", (200, "ok\n")).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let status = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+    assert_eq!(status, ServingStatus::NotServing);
+    drop(health);
+    server.stop().await;
+    member.stop().await;
+}
+
+#[tokio::test]
+async fn version_and_metrics_are_told_by_both_versions_of_http() {
+    let server = Server::start().await;
+    let version = r#"{"etcdserver":"3.6.0","etcdcluster":"3.6.0","storage":"3.6.0"}"#;
+    check(&server, "/version", (200, version)).await;
+    let (status, metrics) = server.ask("GET /metrics", "", "").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("\netcd_server_has_leader 1\n"), "{metrics}");
+    let stream = TokioIo::new(TcpStream::connect(&server.address).await.unwrap());
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let uri = format!("http://{}/version", server.address);
+    let request = http::Request::get(uri).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), version);
+    drop(client);
+    connection.await.unwrap().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_health_watch_hears_that_the_server_ends() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let request = HealthCheckRequest { service: "v3lockpb.Lock".to_owned() };
+    let mut changes = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(changes.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.shutdown.cancel();
+    assert_eq!(changes.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(changes.next().await.is_none());
+    drop((health, changes));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_served_and_describes_it() {
+    let server = Server::start().await;
+    let mut client = ServerReflectionClient::new(server.channel().await);
+    let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let requests = [
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("v3electionpb.Election".to_owned())),
+        ask(MessageRequest::FileContainingSymbol("keelson.raft.v1.Peer".to_owned())),
+    ];
+    let answers = client.server_reflection_info(futures::stream::iter(requests)).await.unwrap();
+    let answers: Vec<_> =
+        answers.into_inner().map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for name in ["etcdserverpb.KV", "v3lockpb.Lock", "v3electionpb.Election", "grpc.health.v1.Health"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(!names.iter().any(|name| name.starts_with("keelson")), "not served here: {names:?}");
+    assert!(matches!(&answers[1], MessageResponse::FileDescriptorResponse(_)), "{answers:?}");
+    drop(client);
+    server.stop().await;
+}
