@@ -347,13 +347,13 @@ async fn a_removed_member_ends_and_stays_out() {
     let line = cluster.end_of(&follower).await;
     assert!(line.contains("has been removed from the cluster"), "{line}");
     cluster.kill(&follower);
+    // Whatever it was started with before: its data directory says it, and nobody is disturbed.
     let term = cluster.member(&leader).status().term;
-    cluster.fatals.lock().unwrap().clear();
-    // Whatever it was started with before: it is told again, and disturbs nobody.
-    cluster.join(&follower).await.unwrap();
-    let line = cluster.end_of(&follower).await;
-    assert!(line.contains("has been removed from the cluster"), "{line}");
-    cluster.kill(&follower);
+    let refused = cluster.join(&follower).await.unwrap_err();
+    assert!(refused.to_string().contains("was removed from the cluster"), "{refused}");
+    let as_before = cluster.config(&follower, ClusterState::New);
+    let refused = cluster.run(&follower, as_before).await.unwrap_err();
+    assert!(refused.to_string().contains("was removed from the cluster"), "{refused}");
     assert_eq!(cluster.member(&leader).status().term, term);
     cluster.put(&leader, "still").await;
     // Its address is free for a member with a new id.
@@ -363,6 +363,30 @@ async fn a_removed_member_ends_and_stays_out() {
     std::fs::remove_dir_all(cluster.directory.path().join(&follower)).unwrap();
     cluster.join(&follower).await.unwrap();
     cluster.await_voter(&leader, added.member.id).await;
+    cluster.stop().await;
+}
+
+/// It was away when it was removed, and hears of it from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_comes_back_after_its_removal_is_told() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let away = cluster.follower().await;
+    let id = cluster.id(&away);
+    cluster.kill(&away);
+    let leader = cluster.leader().await;
+    cluster.put(&leader, "while it was away").await;
+    cluster.member(&leader).remove_member(id).await.unwrap();
+    let term = cluster.member(&leader).status().term;
+    let as_before = cluster.config(&away, ClusterState::New);
+    cluster.run(&away, as_before).await.unwrap();
+    let line = cluster.end_of(&away).await;
+    assert!(line.contains("has been removed from the cluster"), "{line}");
+    let missed = Range::new(KeyRange::single("while it was away"));
+    let found = cluster.member(&away).range(missed, Consistency::Serializable).await.unwrap();
+    assert!(found.kvs.is_empty(), "nobody sends it anything");
+    cluster.kill(&away);
+    assert_eq!(cluster.member(&leader).status().term, term);
+    cluster.put(&leader, "after it came back").await;
     cluster.stop().await;
 }
 

@@ -58,7 +58,6 @@ impl Admin for Member {
             last_log_index: self.node.last_log_index(),
             alarms: store.alarms().collect(),
             is_learner: self.node.is_learner(),
-            ..MemberNumbers::default()
         }
     }
 

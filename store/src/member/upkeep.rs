@@ -49,8 +49,7 @@ impl Upkeep {
         let pause = self.node.timing().heartbeat();
         while !stop.is_cancelled() {
             if let Some(Err(out)) = stop.run_until_cancelled(self.round()).await {
-                self.node.env().fatal(&out.to_string());
-                return;
+                return self.end(out).await;
             }
             tokio::select! {
                 biased;
@@ -58,6 +57,19 @@ impl Upkeep {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Ends the member. That it was removed is kept, so that its data directory is refused also when nobody can be asked.
+    async fn end(&self, out: Out) {
+        if out == Out::Removed
+            && let Err(error) = self.node.machine().note_removed(self.node.identity().member_id).await
+        {
+            tracing::error!(
+                error = crate::env::error_chain(&error),
+                "cannot keep that this member was removed"
+            );
+        }
+        self.node.env().fatal(&out.to_string());
     }
 
     async fn round(&mut self) -> Result<(), Out> {

@@ -200,6 +200,20 @@ impl Machine {
         self.replication().removed.contains(&member_id)
     }
 
+    /// Notes that a member was removed, as others have applied it; durable on return. Who is out is sent no more entries, and would
+    /// have to ask again at each start.
+    pub(crate) async fn note_removed(&self, member_id: u64) -> Result<(), EngineError> {
+        let engine = {
+            let mut store = self.store_mut();
+            let mut replication = self.replication();
+            Arc::make_mut(&mut replication.removed).insert(member_id);
+            put_removed(&mut store, &replication);
+            store.commit()?;
+            Arc::clone(store.engine())
+        };
+        self.env.blocking(move || engine.flush()).await
+    }
+
     /// Returns a receiver of the last applied index.
     pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
         self.applied_index.subscribe()
@@ -342,10 +356,14 @@ impl Outcome {
         if self.membership_changed {
             let stored = convert::stored_membership_to_wire(&replication.membership);
             store.put_replication_record(MEMBERSHIP_RECORD, stored.encode_to_vec());
-            let removed = wire::RemovedMembers { ids: replication.removed.iter().copied().collect() };
-            store.put_replication_record(REMOVED_RECORD, removed.encode_to_vec());
+            put_removed(store, replication);
         }
     }
+}
+
+fn put_removed(store: &mut Store, replication: &Replication) {
+    let removed = wire::RemovedMembers { ids: replication.removed.iter().copied().collect() };
+    store.put_replication_record(REMOVED_RECORD, removed.encode_to_vec());
 }
 
 fn read_replication(store: &Store) -> Result<Replication, EngineError> {
