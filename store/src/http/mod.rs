@@ -1,8 +1,8 @@
 //! Plain HTTP beside gRPC on the client port: what a person, a load balancer or a monitoring system asks.
 //!
-//! - [`about`]: `/version`.
-//! - [`checks`]: `/health`, `/livez`, `/readyz`.
-//! - [`report`]: the text of the last two; pure.
+//! - [`about`] answers `/version`.
+//! - [`checks`] answers `/health`, `/livez`, `/readyz`.
+//! - [`report`] holds the text of the last two; pure.
 //! - `/metrics` is declared in `metrics.rs`.
 
 mod about;
