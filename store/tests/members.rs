@@ -608,7 +608,7 @@ async fn etcdctl_adds_lists_updates_and_removes_members() {
     let added = etcdctl(&endpoint, &["member", "add", "m1", "--peer-urls", &url(peer1)]);
     assert!(added.contains("added to cluster"), "{added}");
     assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
-    let id = added.split(' ').nth(1).unwrap().to_owned();
+    let id = added.split_whitespace().nth(1).unwrap().to_owned();
     let listed = etcdctl(&endpoint, &["member", "list"]);
     assert!(listed.contains(&format!("{id}, unstarted, , {}, , false", url(peer1))), "{listed}");
     // The cluster exactly as etcdctl printed it.
@@ -644,7 +644,8 @@ async fn etcdctl_adds_lists_updates_and_removes_members() {
     assert!(updated.contains("updated in cluster"), "{updated}");
     // One that has started would end the process of this test when it is removed.
     let added = etcdctl(&endpoint, &["member", "add", "m2", "--peer-urls", &url(elsewhere)]);
-    let unstarted = added.split(' ').nth(1).unwrap().to_owned();
+    assert!(added.contains("added to cluster"), "{added}");
+    let unstarted = added.split_whitespace().nth(1).unwrap().to_owned();
     let removed = etcdctl(&other, &["member", "remove", &unstarted]);
     assert!(removed.contains("removed from cluster"), "{removed}");
     let listed = etcdctl(&endpoint, &["member", "list"]);

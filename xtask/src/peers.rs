@@ -1,4 +1,5 @@
-//! What the benchmark compares with: Debian's etcd, the newest etcd that Debian packages, and the tool that counts syncs.
+//! What benchmarks and the differential test compare with: Debian's etcd and the newest etcd that Debian packages; and the tool that
+//! counts syncs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub fn all() -> Result<Vec<PathBuf>> {
     let mut programs = vec![Path::new("/").join(PROGRAM)];
     match newest(&cache()?.join("peers/etcd-newest")) {
         Ok(program) => programs.push(program),
-        Err(error) => eprintln!("bench: the newest etcd cannot be had here, the installed one is: {error:#}"),
+        Err(error) => eprintln!("peers: the newest etcd cannot be had here, the installed one is: {error:#}"),
     }
     Ok(programs)
 }
@@ -34,7 +35,7 @@ pub fn sync_counter() {
     install.env("DEBIAN_FRONTEND", "noninteractive");
     install.args(["-q", "install", "-y", "--no-install-recommends", "linux-perf"]);
     if let Err(error) = process::run(&mut install) {
-        eprintln!("bench: syncs will not be counted: {error:#}");
+        eprintln!("peers: syncs will not be counted: {error:#}");
     }
 }
 
@@ -45,7 +46,7 @@ fn newest(folder: &Path) -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    eprintln!("bench: fetching the newest etcd that Debian packages, once for this machine");
+    eprintln!("peers: fetching the newest etcd that Debian packages, once for this machine");
     let apt = Apt::prepare(folder)?;
     process::run(apt.get().arg("update"))?;
     process::run(apt.get().args(["download", &format!("{PACKAGE}/{NEWEST}")]))?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::leftovers::Snapshot;
 use crate::process::{self, cargo};
-use crate::{setup, tidy, up};
+use crate::{peers, setup, tidy, up};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -205,7 +205,9 @@ fn crate_tests() -> Result<Tally> {
         names.extend(test_targets(&process::root().join(name))?);
     }
     // Some of them start containers or whole clusters: one binary after the other, as cargo does, is enough.
-    cargo_test(&selection(&names))
+    let mut command = cargo();
+    command.env("KEELSON_ETCD", std::env::join_paths(peers::all()?)?);
+    run_tests(command, &selection(&names))
 }
 
 fn end_to_end() -> Result<Tally> {
@@ -250,7 +252,10 @@ const SKIPPED: &str = "skipped: ";
 
 /// Runs `cargo test` and counts what its closing lines and its skipped tests say.
 fn cargo_test(args: &[String]) -> Result<Tally> {
-    let mut command = cargo();
+    run_tests(cargo(), args)
+}
+
+fn run_tests(mut command: Command, args: &[String]) -> Result<Tally> {
     command.args(["test", "--release", "--locked", "--no-fail-fast"]).args(args);
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo test")?;

@@ -21,10 +21,9 @@ use super::{Client, Connection, DEADLINE, Outcome, Server, failed, recorded};
 
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/etcd-wire/auth.jsonl");
 /// Calls that differ, each with the reason.
-const EXCEPTIONS: [(i64, &str); 3] = [
+const EXCEPTIONS: [(i64, &str); 2] = [
     (362, "the store in memory is one member and has nobody to hand over to"),
     (363, "downgrades are not implemented"),
-    (386, "the lock service is not implemented"),
 ];
 /// Fields that differ from cluster to cluster, from program to program, or with time.
 const VOLATILE: [&str; 6] = ["cluster_id", "member_id", "raft_term", "TTL", "hash", "members"];
