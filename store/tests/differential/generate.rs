@@ -41,6 +41,8 @@ pub(crate) enum Request {
 pub(crate) struct Dialect {
     /// 3.4 and 3.5 take any number as sort order.
     pub(crate) checks_sort: bool,
+    /// 3.4 loses a delete at just the compact revision, and with it an event of a watch from there (fixed in 3.5.16).
+    pub(crate) keeps_deletes_at_compaction: bool,
 }
 
 pub(crate) struct Generator {
@@ -49,11 +51,13 @@ pub(crate) struct Generator {
     /// Where the store stands.
     revision: i64,
     compacted: i64,
+    /// Whether the request has a value that is too large; two would be more than a message may be, which is the library's to refuse.
+    is_large: bool,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64, dialect: Dialect) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), dialect, revision: 1, compacted: 0 }
+        Self { rng: SmallRng::seed_from_u64(seed), dialect, revision: 1, compacted: 0, is_large: false }
     }
 
     /// Notes what an answer said.
@@ -72,9 +76,10 @@ impl Generator {
     }
 
     pub(crate) fn next(&mut self) -> Request {
+        self.is_large = false;
         match self.rng.random_range(0..100) {
             // Each takes a tenth of a second on etcd.
-            0 if self.one_in(4) => Request::Watch(self.watch()),
+            0 if self.one_in(3) => Request::Watch(self.watch()),
             0..25 => Request::Range(self.range()),
             25..45 => Request::Put(self.put()),
             45..53 => Request::DeleteRange(self.delete()),
@@ -105,7 +110,7 @@ impl Generator {
     }
 
     fn key(&mut self) -> Bytes {
-        if self.one_in(200) { Bytes::new() } else { Bytes::from_static(self.pick(&KEYS)) }
+        if self.one_in(80) { Bytes::new() } else { Bytes::from_static(self.pick(&KEYS)) }
     }
 
     fn value(&mut self) -> Bytes {
@@ -172,9 +177,12 @@ impl Generator {
     fn put(&mut self) -> pb::PutRequest {
         let ignore_value = self.one_in(12);
         let ignore_lease = self.one_in(12);
-        let is_wrong = self.one_in(30);
-        let value = match self.rng.random_range(0..2000) {
-            0 => Bytes::from(vec![b'x'; TOO_LARGE]),
+        let is_wrong = self.one_in(5);
+        let value = match self.rng.random_range(0..150) {
+            0 if !self.is_large => {
+                self.is_large = true;
+                Bytes::from(vec![b'x'; TOO_LARGE])
+            }
             _ if ignore_value && !is_wrong => Bytes::new(),
             _ => self.value(),
         };
@@ -205,15 +213,23 @@ impl Generator {
 
     fn watch(&mut self) -> pb::WatchCreateRequest {
         use pb::watch_create_request::FilterType;
-        let filters = match self.rng.random_range(0..6) {
+        let filters = match self.rng.random_range(0..4) {
             0 => vec![FilterType::Noput.into()],
             1 => vec![FilterType::Nodelete.into()],
             _ => Vec::new(),
         };
+        let mut start_revision = if self.rng.random_ratio(2, 5) {
+            self.rng.random_range(1..=self.compacted.max(1))
+        } else {
+            self.past_revision()
+        };
+        if start_revision == self.compacted && !self.dialect.keeps_deletes_at_compaction {
+            start_revision += 1;
+        }
         pb::WatchCreateRequest {
             key: self.key(),
             range_end: self.range_end(),
-            start_revision: self.past_revision(),
+            start_revision,
             prev_kv: self.one_in(2),
             filters,
             ..pb::WatchCreateRequest::default()

@@ -15,6 +15,7 @@ mod hits;
 mod peer;
 mod side;
 
+use std::fmt::Debug;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,6 +104,14 @@ fn has_unreadable_step(txn: &pb::TxnRequest) -> bool {
     })
 }
 
+/// Most characters of a request that are shown.
+const SHOWN_CHARACTERS: usize = 2000;
+
+fn shown(number: u64, request: &Request, etcd: &impl Debug, ours: &impl Debug) -> String {
+    let request: String = format!("{request:?}").chars().take(SHOWN_CHARACTERS).collect();
+    format!("request {number}: {request}\n  etcd: {etcd:?}\n  ours: {ours:?}")
+}
+
 /// Sends one stream of requests to both and compares the answers.
 async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
     let ours = Ours::start().await;
@@ -120,7 +129,7 @@ async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
             let etcd = there.watch(watch.clone(), ours.until()).await;
             hits.add_watch(&request, &etcd);
             if ours != etcd {
-                let text = format!("request {number}: {request:?}\n  etcd: {etcd:?}\n  ours: {ours:?}");
+                let text = shown(number, &request, &etcd, &ours);
                 differences.push(text);
             }
             continue;
@@ -129,7 +138,7 @@ async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
         hits.add(&request, &etcd);
         generator.note(&request, etcd.revision());
         if ours != etcd && !is_meant(&request, &etcd, &ours) {
-            let text = format!("request {number}: {request:?}\n  etcd: {etcd:?}\n  ours: {ours:?}");
+            let text = shown(number, &request, &etcd, &ours);
             differences.push(text);
         }
         // What follows a difference in the state differs too.

@@ -71,7 +71,10 @@ impl Peer {
 
     pub(crate) fn dialect(&self) -> Dialect {
         let old = ["3.4.", "3.5."];
-        Dialect { checks_sort: !old.iter().any(|old| self.version.starts_with(old)) }
+        Dialect {
+            checks_sort: !old.iter().any(|old| self.version.starts_with(old)),
+            keeps_deletes_at_compaction: !self.version.starts_with("3.4."),
+        }
     }
 
     pub(crate) fn version(&self) -> &str {
