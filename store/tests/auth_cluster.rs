@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::sync::atomic::{AtomicU16, Ordering};
+mod ports;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
 use proto::authpb::{Permission, UserAddOptions, permission};
 use proto::etcdserverpb as pb;
 use store::config::{Config, InitialMember};
@@ -40,21 +42,11 @@ struct Cluster {
     fatals: Arc<Mutex<Vec<String>>>,
 }
 
-/// Returns ports that were free a moment ago, below those of outgoing connections and of the other tests.
-fn free_ports(count: usize) -> Vec<u16> {
-    static PASSED: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 1000).unwrap() * 8;
-    std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))
-        .filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .take(count)
-        .collect()
-}
-
 impl Cluster {
     async fn start() -> Self {
         let mut cluster = Self {
             directory: tempfile::tempdir().unwrap(),
-            ports: free_ports(3),
+            ports: (0..3).map(|_| free_port()).collect(),
             servers: vec![None, None, None],
             fatals: Arc::default(),
         };

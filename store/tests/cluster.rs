@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
+mod ports;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use ports::free_port;
 use proto::v3lockpb::lock_client::LockClient;
 use proto::v3lockpb::{LockRequest, UnlockRequest};
 use store::admin::Admin;
@@ -26,23 +28,15 @@ use tonic::transport::Channel;
 /// Everything here must happen in this time; a loaded machine needs slack.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The only member with a quota, where there is one.
+const LIMITED: usize = 2;
+
 struct Cluster {
     directory: tempfile::TempDir,
     ports: Vec<u16>,
     members: Vec<Option<Arc<Member>>>,
     fatals: Arc<Mutex<Vec<String>>>,
     quota_bytes: u64,
-}
-
-/// Returns ports that were free a moment ago. They lie below those of outgoing connections, and no two tests of this process get
-/// the same.
-fn free_ports(count: usize) -> Vec<u16> {
-    static PASSED: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 8;
-    std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))
-        .filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .take(count)
-        .collect()
 }
 
 impl Cluster {
@@ -53,7 +47,7 @@ impl Cluster {
     async fn with_quota(quota_bytes: u64) -> Self {
         let mut cluster = Self {
             directory: tempfile::tempdir().unwrap(),
-            ports: free_ports(3),
+            ports: (0..3).map(|_| free_port()).collect(),
             members: vec![None, None, None],
             fatals: Arc::default(),
             quota_bytes,
@@ -78,7 +72,7 @@ impl Cluster {
         config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
         config.snapshot_entries = 200;
         config.entries_kept = Some(20);
-        config.quota_bytes = self.quota_bytes;
+        config.quota_bytes = if number == LIMITED { self.quota_bytes } else { 0 };
         let fatals = Arc::clone(&self.fatals);
         config.fatal = Some(Arc::new(move |message| fatals.lock().unwrap().push(message.to_owned())));
         config
@@ -269,14 +263,15 @@ async fn leases_are_kept_alive_through_any_member_and_expire_on_all() {
 async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
     const QUOTA: u64 = 1 << 20;
     let cluster = Cluster::with_quota(QUOTA).await;
-    let follower = cluster.member((cluster.leader().await + 1) % 3);
+    let limited = cluster.member(LIMITED);
     let value = "x".repeat(64 << 10);
     let mut written = 0;
-    while follower.txn(put("large", &value)).await != Err(KvError::NoSpace) {
+    while limited.txn(put("large", &value)).await != Err(KvError::NoSpace) {
         written += 1;
         assert!(written < 20, "1 MiB holds fewer than 20 versions of 64 KiB");
     }
-    // The alarm reaches everyone, also those who have room by their own measure.
+    assert!(limited.numbers().db_size_in_use_bytes <= QUOTA);
+    // The others have no quota: only the alarm makes them refuse.
     for number in 0..3 {
         let member = cluster.member(number);
         until("the refusal", async || {
@@ -287,13 +282,12 @@ async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
         let granted = member.lease_grant(LeaseId::NONE, Duration::from_secs(60)).await;
         assert_eq!(granted.map(|_| ()), Err(KvError::NoSpace));
         assert!(member.numbers().alarms.iter().all(|alarm| alarm.kind == AlarmKind::NoSpace));
-        assert!(member.numbers().db_size_in_use_bytes <= QUOTA);
         assert_eq!(get(member, "large", Consistency::Linearizable).await.unwrap().len(), value.len());
     }
     let delete = DeleteRange { range: KeyRange::single("large"), prev_kv: false };
     let deleted =
-        follower.txn(Txn { success: vec![Op::DeleteRange(delete)], ..Txn::default() }).await.unwrap();
-    follower.compact(deleted.revision).await.unwrap();
+        limited.txn(Txn { success: vec![Op::DeleteRange(delete)], ..Txn::default() }).await.unwrap();
+    limited.compact(deleted.revision).await.unwrap();
     for number in 0..3 {
         let member = cluster.member(number);
         until("space again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
@@ -456,7 +450,7 @@ async fn etcdctl_works_against_every_member() {
         return;
     }
     let temporary = tempfile::tempdir().unwrap();
-    let ports = free_ports(6);
+    let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
     let names = ["a", "b", "c"];
     let cluster: Vec<String> =
         (0..3).map(|number| format!("{}=http://127.0.0.1:{}", names[number], ports[number + 3])).collect();

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
+mod ports;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ports::free_port;
 use proto::etcdserverpb as pb;
 use store::admin::{Admin, AdminError, MemberInfo};
 use store::config::{ClusterState, Config, InitialMember};
@@ -22,16 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Everything here must happen in this time; a loaded machine needs slack.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// Returns a port that was free a moment ago. They lie below those of outgoing connections, and no two tests of this process get the
-/// same, nor do those of the other test programs.
-fn free_port() -> u16 {
-    static PASSED: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 100).unwrap() * 64;
-    std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .unwrap()
-}
 
 fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
