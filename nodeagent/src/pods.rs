@@ -18,6 +18,11 @@ use crate::worker::{self, Inbox, Shared, Worker};
 
 /// Pause between tries to remove what nobody owns.
 const ORPHAN_RETRY: Duration = Duration::from_secs(2);
+/// Longest wait, at the end, for what is being made: more than any sandbox or container takes on a busy machine.
+const MAKING_LIMIT: Duration = Duration::from_secs(30);
+/// How often [`stop_all`] looks before it gives up, and the pause after a look that found what could not be stopped.
+const STOP_ROUNDS: u32 = 10;
+const STOP_RETRY: Duration = Duration::from_secs(1);
 
 struct Handle {
     pod: watch::Sender<Arc<Pod>>,
@@ -40,7 +45,7 @@ impl PodManager {
         Self { shared, workers: BTreeMap::new(), tasks: JoinSet::new(), orphans: JoinSet::new() }
     }
 
-    /// Runs until the token is cancelled. Workers then end; containers stay as they are.
+    /// Runs until the token is cancelled. Workers then end, what they were making is made; containers stay as they are.
     pub async fn run(
         &mut self,
         pods: Cache<Pod>,
@@ -66,6 +71,11 @@ impl PodManager {
         self.workers.clear();
         self.tasks.shutdown().await;
         self.orphans.shutdown().await;
+        let making = &self.shared.making;
+        making.close();
+        if tokio::time::timeout(MAKING_LIMIT, making.wait()).await.is_err() {
+            tracing::warn!(count = making.len(), "the runtime does not end calls, what they make may stay");
+        }
     }
 
     fn take(&mut self, change: Change<Pod>) {
@@ -173,28 +183,50 @@ impl PodManager {
     }
 }
 
-/// Stops every pod with its grace period and removes it from the runtime. The objects stay in the API, so the next agent on
-/// this directory runs the same pods again.
+/// Stops every pod with its grace period and removes it from the runtime, and looks again until there is none. The objects stay
+/// in the API, so the next agent on this directory runs the same pods again.
 pub async fn stop_all(runtime: Arc<dyn Runtime>, pods: &Cache<Pod>) {
     let graces: BTreeMap<String, Duration> = pods.list().iter().filter_map(grace).collect();
-    let sandboxes = match runtime.sandboxes().await {
-        Ok(sandboxes) => sandboxes,
-        Err(error) => {
-            tracing::error!(%error, "pods are not stopped");
-            return;
+    for _ in 0..STOP_ROUNDS {
+        match stop_listed(&runtime, &graces).await {
+            Ok(Stopped::Nothing) => return,
+            Ok(Stopped::All) => {}
+            Ok(Stopped::Some) => tokio::time::sleep(STOP_RETRY).await,
+            Err(error) => {
+                tracing::warn!(%error, "the runtime does not list its sandboxes");
+                tokio::time::sleep(STOP_RETRY).await;
+            }
         }
-    };
+    }
+    tracing::error!("pods are not stopped, see the warnings before");
+}
+
+/// What one look found and stopped.
+enum Stopped {
+    Nothing,
+    Some,
+    All,
+}
+
+async fn stop_listed(
+    runtime: &Arc<dyn Runtime>,
+    graces: &BTreeMap<String, Duration>,
+) -> Result<Stopped, RuntimeError> {
+    let sandboxes = runtime.sandboxes().await?;
+    if sandboxes.is_empty() {
+        return Ok(Stopped::Nothing);
+    }
     let mut stops = JoinSet::new();
     for sandbox in sandboxes {
         let grace = graces.get(&sandbox.uid).copied().unwrap_or_default();
-        let runtime = Arc::clone(&runtime);
+        let runtime = Arc::clone(runtime);
         stops.spawn(async move {
-            if let Err(error) = stop_pod(runtime, &sandbox.id, grace).await {
-                tracing::error!(%error, pod = sandbox.name, "pod is not stopped");
-            }
+            let stopped = stop_pod(runtime, &sandbox.id, grace).await;
+            stopped.inspect_err(|error| tracing::warn!(%error, pod = sandbox.name, "pod is not stopped yet"))
         });
     }
-    while stops.join_next().await.is_some() {}
+    let stopped = stops.join_all().await;
+    Ok(if stopped.iter().all(Result::is_ok) { Stopped::All } else { Stopped::Some })
 }
 
 fn grace(pod: &Arc<Pod>) -> Option<(String, Duration)> {
@@ -225,12 +257,14 @@ async fn stop_pod(
 #[cfg(test)]
 mod tests {
     use client::fake::FakeApi;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::events;
     use crate::pod::spec::NodeFacts;
     use crate::runtime::DnsConfig;
     use crate::runtime::cri::CriRuntime;
+    use crate::runtime::fake::{FakeImages, FakeRuntime, FakeTimes};
 
     fn facts() -> NodeFacts {
         NodeFacts {
@@ -245,21 +279,54 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_runtime_that_does_not_answer_does_not_keep_the_agent_from_ending() {
-        let api = FakeApi::start();
-        let nowhere = tempfile::tempdir().unwrap();
-        let shared = Shared {
-            runtime: Arc::new(CriRuntime::new(&nowhere.path().join("absent.sock"))),
-            runtime_name: "absent".to_owned(),
+    fn shared(api: &FakeApi, runtime: Arc<dyn Runtime>) -> Arc<Shared> {
+        Arc::new(Shared {
+            runtime,
+            runtime_name: "test".to_owned(),
             client: api.client(),
             volumes: None,
             node: facts(),
             host_ip: None,
             services: Cache::of(Vec::new()),
             events: events::channel(api.client(), "n1").0,
-        };
-        let mut manager = PodManager::new(Arc::new(shared));
+            making: TaskTracker::new(),
+        })
+    }
+
+    /// The moments of the end sweep over the making of the sandbox and the start of the container, each of which takes ten steps.
+    #[tokio::test]
+    async fn what_is_being_made_at_the_end_is_made_and_then_stopped() {
+        let api = FakeApi::start();
+        let step = Duration::from_millis(1);
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "p", "namespace": "default", "uid": "1" },
+            "spec": { "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "i" }] }
+        }))
+        .unwrap();
+        for steps in 0..25 {
+            let times = FakeTimes { sandbox: 10 * step, container: 10 * step };
+            let runtime = Arc::new(FakeRuntime::new(FakeImages::All, times, [10, 0, 0, 1].into()));
+            let mut manager = PodManager::new(shared(&api, Arc::<FakeRuntime>::clone(&runtime)));
+            let pods = Cache::of(vec![pod.clone()]);
+            let (_changed, changes) = mpsc::channel(1);
+            let shutdown = CancellationToken::new();
+            let end = async {
+                tokio::time::sleep(steps * step).await;
+                shutdown.cancel();
+            };
+            tokio::join!(manager.run(pods.clone(), changes, shutdown.clone()), end);
+            stop_all(Arc::<FakeRuntime>::clone(&runtime), &pods).await;
+            assert_eq!(runtime.cut_off(), 0, "calls cut off after {steps} steps");
+            assert!(runtime.sandboxes().await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_does_not_answer_does_not_keep_the_agent_from_ending() {
+        let api = FakeApi::start();
+        let nowhere = tempfile::tempdir().unwrap();
+        let runtime = CriRuntime::new(&nowhere.path().join("absent.sock"));
+        let mut manager = PodManager::new(shared(&api, Arc::new(runtime)));
         let (_changed, changes) = mpsc::channel(1);
         let shutdown = CancellationToken::new();
         let ended = manager.run(Cache::of(Vec::new()), changes, shutdown.clone());

@@ -277,17 +277,28 @@ fn processes(paths: &Paths) -> Vec<String> {
     found
 }
 
-#[tokio::test]
-async fn pods_run_are_adopted_and_leave_nothing_behind() {
-    if !nix::unistd::geteuid().is_root() {
+fn is_skipped() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
         // Past the capture of output: the test runner counts these lines.
         std::io::stderr().write_all(b"skipped: it needs root to start containerd\n").unwrap();
+    }
+    !is_root
+}
+
+fn write_image(dir: &Path) {
+    std::fs::create_dir(dir.join("images")).unwrap();
+    let image = pack::web_image(1).unwrap().to_archive(Format::Docker).unwrap();
+    std::fs::write(dir.join("images/web.tar"), image).unwrap();
+}
+
+#[tokio::test]
+async fn pods_run_are_adopted_and_leave_nothing_behind() {
+    if is_skipped() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("images")).unwrap();
-    let image = pack::web_image(1).unwrap().to_archive(Format::Docker).unwrap();
-    std::fs::write(dir.path().join("images/web.tar"), image).unwrap();
+    write_image(dir.path());
     let api = FakeApi::start();
     let greeting = json!({ "metadata": { "name": "greeting", "namespace": "default" }, "data": { "greeting": "world" } });
     api.insert::<ConfigMap>(&serde_json::from_value(greeting).unwrap());
@@ -355,14 +366,64 @@ async fn pods_run_are_adopted_and_leave_nothing_behind() {
     }
     shutdown.cancel();
     second.await.unwrap().unwrap();
+    assert_nothing_is_left(&paths, dir.path());
+}
+
+fn assert_nothing_is_left(paths: &Paths, dir: &Path) {
     assert!(!paths.run().exists(), "the run directory is left behind");
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(
-        !mounts.contains(paths.id()) && !mounts.contains(&*dir.path().to_string_lossy()),
+        !mounts.contains(paths.id()) && !mounts.contains(&*dir.to_string_lossy()),
         "mounts are left behind"
     );
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         let left = hierarchy.path().join(paths.cgroup_prefix().trim_start_matches('/'));
         assert!(!left.exists(), "cgroups are left behind: {}", left.display());
+    }
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let of_node = command.contains(paths.id()) || command.contains(&*dir.to_string_lossy());
+        assert!(!of_node, "a process is left behind: {}", command.replace('\0', " "));
+    }
+}
+
+/// Pods that start at once, and the moments at which the node stops: while sandboxes, then while containers are made.
+const STARTING: usize = 6;
+const STOP_AFTER: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_millis(800),
+];
+
+#[tokio::test]
+async fn a_node_that_stops_while_its_pods_start_leaves_nothing_behind() {
+    if is_skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write_image(dir.path());
+    let api = FakeApi::start();
+    let paths = Paths::new(&dir.path().join("node"));
+    for stop_after in STOP_AFTER {
+        let shutdown = CancellationToken::new();
+        let agent = tokio::spawn(Agent::run(config(&api, dir.path()), shutdown.clone()));
+        let runtime = CriRuntime::new(&paths.socket());
+        eventually("the runtime answers", async || runtime.version().await.ok()).await;
+        for number in 0..STARTING {
+            let name = format!("p{}-{number}", stop_after.as_millis());
+            let pod = json!({ "metadata": { "name": name, "namespace": "default" },
+                "spec": { "nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": [
+                    { "name": "c", "image": "localhost/keelson-web:1" } ] } });
+            api.insert::<Pod>(&serde_json::from_value(pod).unwrap());
+        }
+        tokio::time::sleep(stop_after).await;
+        shutdown.cancel();
+        agent.await.unwrap().unwrap();
+        assert_nothing_is_left(&paths, dir.path());
+        for pod in api.objects::<Pod>() {
+            api.remove::<Pod>("default", pod.metadata.name.as_deref().unwrap());
+        }
     }
 }

@@ -14,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::channel::{self, Served};
 use crate::cni::{CniServer, NetworkProvider};
@@ -136,6 +137,7 @@ impl Build {
             host_ip: self.node_ip,
             services: service_cache,
             events: event_queue,
+            making: TaskTracker::new(),
         });
         if self.has_files() {
             let (runtime, pods, root) = (Arc::clone(&self.runtime), pods.clone(), log_root(&self.paths));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,22 @@ pub struct FakeRuntime {
     times: FakeTimes,
     first_address: u32,
     has_network: bool,
+    cut_off: AtomicUsize,
+}
+
+/// Counts a call that is dropped before its end.
+struct Call<'a>(&'a AtomicUsize);
+
+impl Call<'_> {
+    fn end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl FakeRuntime {
@@ -79,7 +96,20 @@ impl FakeRuntime {
             times,
             first_address: first_address.to_bits(),
             has_network: true,
+            cut_off: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns how many calls that make something were dropped in the middle. A real runtime may keep what they had made so far.
+    #[must_use]
+    pub fn cut_off(&self) -> usize {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    async fn take(&self, time: Duration) {
+        let call = Call(&self.cut_off);
+        tokio::time::sleep(time).await;
+        call.end();
     }
 
     /// Says of its containers that nothing can connect to them. Tests that listen themselves leave this out.
@@ -189,7 +219,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<SandboxId, RuntimeError> {
-        tokio::time::sleep(self.times.sandbox).await;
+        self.take(self.times.sandbox).await;
         let mut state = self.state();
         let (number, id) = state.next("sandbox-");
         let ip = (spec.network == NamespaceMode::Pod).then(|| self.address(number));
@@ -284,7 +314,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        tokio::time::sleep(self.times.container).await;
+        self.take(self.times.container).await;
         let script = {
             let mut state = self.state();
             let container = state.containers.get_mut(id).ok_or_else(|| unknown("container", &id.0))?;

@@ -1,7 +1,8 @@
 //! The edge around one pod: observes, lets the core decide, acts, writes the status. One task per pod uid.
 //!
 //! Everything that can take long beside starting (stops with their grace periods, probes, writes to the API) runs in tasks that
-//! this task owns; dropping it stops them and touches no container.
+//! this task owns; dropping it stops them and touches no container. Only calls that make
+//! something at the runtime outlive their worker.
 
 mod kill;
 mod observe;
@@ -16,7 +17,8 @@ use client::{Cache, Client, DeleteOptions, WriteOptions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::task::TaskTracker;
 
 use crate::containerd::remove_cgroups;
 use crate::events::{Events, Tone};
@@ -59,6 +61,21 @@ pub struct Shared {
     pub services: Cache<Service>,
     /// Where events go.
     pub events: Events,
+    /// Calls that make something at the runtime and go on when their worker is dropped.
+    pub making: TaskTracker,
+}
+
+impl Shared {
+    /// Runs a call that makes something to its end, also when the caller is dropped meanwhile. A runtime does not list what is half
+    /// made, so nobody would remove what a call that was cut off left.
+    async fn make<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
+        match self.making.spawn(call).await.map_err(JoinError::try_into_panic) {
+            Ok(made) => made,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The whole process ends.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
 }
 
 /// How the worker hears about its pod.
@@ -232,7 +249,7 @@ impl Worker {
         }
     }
 
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+    fn done(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::Stopped(id)) => {
                 self.memory.stopping.remove(&id);
@@ -296,7 +313,9 @@ impl Worker {
         if self.shared.volumes.is_some() {
             std::fs::create_dir_all(&spec.log_directory).map_err(|error| failed(error.to_string()))?;
         }
-        self.shared.runtime.run_sandbox(&spec).await.map(drop).map_err(|error| failed(error.to_string()))
+        let runtime = Arc::clone(&self.shared.runtime);
+        let made = self.shared.make(async move { runtime.run_sandbox(&spec).await }).await;
+        made.map(drop).map_err(|error| failed(error.to_string()))
     }
 
     async fn prepare_volumes(&mut self, pod: &Pod, now: Timestamp) -> Result<(), start::Failure> {

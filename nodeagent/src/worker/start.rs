@@ -82,11 +82,13 @@ impl Worker {
             std::fs::create_dir_all(directory)
                 .map_err(|error| ("CreateContainerError", error.to_string()))?;
         }
-        let runtime = &self.shared.runtime;
-        let created = runtime.create_container(sandbox, &sandbox_spec, &spec).await;
+        let (runtime, sandbox) = (Arc::clone(&self.shared.runtime), sandbox.clone());
+        let create = async move { runtime.create_container(&sandbox, &sandbox_spec, &spec).await };
+        let created = self.shared.make(create).await;
         let id = created.map_err(|error| ("CreateContainerError", error.to_string()))?;
         events.pod(pod, Some(name), Tone::Normal, "Created", format!("Created container: {name}"));
-        let started = runtime.start_container(&id).await;
+        let (runtime, container) = (Arc::clone(&self.shared.runtime), id.clone());
+        let started = self.shared.make(async move { runtime.start_container(&container).await }).await;
         started.map_err(|error| ("RunContainerError", error.to_string()))?;
         events.pod(pod, Some(name), Tone::Normal, "Started", format!("Started container {name}"));
         Ok(id)
