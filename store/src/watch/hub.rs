@@ -82,7 +82,7 @@ impl Hub {
         }
         let new = NewWatcher { range: query.range.clone(), next, mode: query.progress };
         let id = self.lock().add(new);
-        Ok(Watcher::new(Arc::clone(self), store, id, query))
+        Ok(Watcher::new(Arc::clone(self), store, id, query, compacted))
     }
 
     pub(super) fn remove(&self, id: WatcherId) {

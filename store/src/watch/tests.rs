@@ -62,6 +62,10 @@ impl Fixture {
 
     fn compact(&self, revision: i64) {
         self.apply(&Command::Compact { revision: Revision(revision) });
+        self.collect();
+    }
+
+    fn collect(&self) {
         let mut store = self.shared.store.write().unwrap();
         while store.collect(100).unwrap() == Collection::MoreToDo {
             store.commit().unwrap();
@@ -173,6 +177,28 @@ fn a_start_below_the_compact_revision_is_refused_and_one_at_it_is_not() {
     let error = fixture.watch(all(), Some(3), ProgressMode::OnRequest).err();
     assert_eq!(error, Some(KvError::Compacted { requested: Revision(3), compacted: Revision(4) }));
     assert_eq!(drain(&mut fixture.quiet(all(), Some(4))).revisions, [4, 5]);
+}
+
+/// Whether the ring still holds it or collection was here must not show.
+#[test]
+fn what_a_key_held_before_the_compact_revision_is_not_told() {
+    for is_collected in [false, true] {
+        let fixture = Fixture::new();
+        (0..3).for_each(|_| fixture.put("a"));
+        fixture.apply(&Command::Compact { revision: Revision(3) });
+        if is_collected {
+            fixture.collect();
+        }
+        let mut watcher = fixture.quiet(all(), Some(3));
+        let Poll::Ready(Some(Ok(WatchItem::Events { events, .. }))) =
+            watcher.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
+        else {
+            panic!("no events");
+        };
+        let held: Vec<_> =
+            events.iter().map(|event| event.prev.as_ref().map(|kv| kv.mod_revision.0)).collect();
+        assert_eq!(held, [None, Some(3)]);
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Watcher {
     store: Arc<dyn StoreAccess>,
     id: WatcherId,
     query: WatchQuery,
+    /// Compact revision at the start. What a key held before it is told of no event, kept or not, as etcd reads it then.
+    compacted: Revision,
     ended: bool,
 }
 
@@ -39,8 +41,14 @@ impl ProgressHandle {
 }
 
 impl Watcher {
-    pub(super) fn new(hub: Arc<Hub>, store: Arc<dyn StoreAccess>, id: WatcherId, query: WatchQuery) -> Self {
-        Self { hub, store, id, query, ended: false }
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        store: Arc<dyn StoreAccess>,
+        id: WatcherId,
+        query: WatchQuery,
+        compacted: Revision,
+    ) -> Self {
+        Self { hub, store, id, query, compacted, ended: false }
     }
 
     /// Returns a handle that asks this watcher for progress.
@@ -75,12 +83,16 @@ impl Watcher {
             .flat_map(|revision| &revision.events)
             .filter(|event| self.query.range.contains(&event.kv.key))
             .map(|event| Event {
-                prev: event.prev.clone().filter(|_| self.query.prev_kv),
+                prev: event.prev.clone().filter(|_| self.shows_prev(event)),
                 kind: event.kind,
                 kv: event.kv.clone(),
             })
             .collect();
         (!events.is_empty()).then_some(WatchItem::Events { revision, events })
+    }
+
+    fn shows_prev(&self, event: &Event) -> bool {
+        self.query.prev_kv && event.kv.mod_revision > self.compacted
     }
 
     fn step(&self, context: &Context<'_>) -> Poll<Result<WatchItem, KvError>> {
