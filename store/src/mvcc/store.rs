@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::alarms::Alarms;
 use super::digest::{SetHash, element};
-use super::index::{Index, NewRow, RowBytes, Version};
+use super::index::{Index, KeyEntry, NewRow, RowBytes, Version};
 use super::leases::{Lease, Leases};
 use super::meta::{self, StateRecord};
 use super::row::{Row, corrupt};
@@ -166,14 +166,14 @@ impl Store {
         if id.main > self.state.revision {
             return Err(corrupt(key, "row is newer than the state record"));
         }
-        self.index_row(id, &row, stored);
+        let lease_before = self.index.live(&row.kv.key).map_or(LeaseId::NONE, |old| old.lease);
+        self.index_row(id, &row, stored, lease_before);
         Ok(())
     }
 
-    /// Puts a row into index, leases and digest.
-    fn index_row(&mut self, id: RowId, row: &Row, stored: Bytes) {
+    /// Puts a row into index, leases and digest; its key had `lease_before`.
+    fn index_row(&mut self, id: RowId, row: &Row, stored: Bytes, lease_before: LeaseId) {
         let version = Version::of(id, &row.kv, stored.len());
-        let lease_before = self.index.live(&row.kv.key).map_or(LeaseId::NONE, |old| old.lease);
         self.leases.attach(&row.kv.key, lease_before, row.kv.lease);
         let element = element(&stored);
         if version.is_alive() {
@@ -472,23 +472,28 @@ impl Store {
         let row = Row::decode(id, stored.clone())?;
         self.pending.batch.put(id.to_key(), stored.clone());
         self.pending.rows.insert(id, stored.clone());
-        self.index_row(id, &row, stored);
+        self.index_row(id, &row, stored, prev.as_ref().map_or(LeaseId::NONE, |prev| prev.lease));
         writing.events.push(Event { kind: row.kind, kv: row.kv, prev: prev.clone() });
         Ok(prev)
     }
 
     /// Returns a key as it is now, uncommitted changes included.
     pub(super) fn live_kv(&self, key: &[u8]) -> Result<Option<KeyValue>, EngineError> {
-        match self.index.live(key).map(Version::row) {
-            Some(row) => self.read_row(key, row).map(Some),
-            None => Ok(None),
-        }
+        let Some(entry) = self.index.entry(key) else { return Ok(None) };
+        let row = entry.live().map(Version::row);
+        row.map(|row| self.read_version(entry, row)).transpose()
     }
 
     /// Returns a row that the index knows.
     pub(super) fn read_row(&self, key: &[u8], row: RowId) -> Result<KeyValue, EngineError> {
-        let cached = self.index.entry(key).and_then(|entry| entry.cached(row));
-        let stored = match cached.or_else(|| self.pending.rows.get(&row)) {
+        let entry = self.index.entry(key);
+        let entry =
+            entry.ok_or_else(|| corrupt(&row.to_key(), "a row belongs to a key that the index lacks"))?;
+        self.read_version(entry, row)
+    }
+
+    fn read_version(&self, entry: &KeyEntry, row: RowId) -> Result<KeyValue, EngineError> {
+        let stored = match entry.cached(row).or_else(|| self.pending.rows.get(&row)) {
             Some(stored) => stored.clone(),
             None => {
                 let found = self.engine.get(&row.to_key())?;

@@ -6,6 +6,7 @@
 //! A key stays here with its tombstone until compaction collects it. [`tree`] counts the keys of a range that exist now without
 //! walking them; how many existed at an earlier revision takes a walk.
 
+mod sorted;
 mod tree;
 
 use std::ops::Bound;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inner:  [first ≤ keys below | counted below | node] …
-//! leaf:   [key | value] …            all leaves at the same depth
+//! leaf:   [key | value] …            all leaves at the same depth; both kinds search as [`Sorted`] does
 //! ```
 //!
 //! A child's `first` separates it from the child before; a smaller key goes to the leftmost child, and lowers it. Nodes split when they are
@@ -14,7 +14,9 @@ use std::slice;
 
 use bytes::Bytes;
 
-/// Most entries of a leaf and children of an inner node: a few kilobytes to move at an insert, four levels for 10 million keys.
+use super::sorted::{Keyed, Sorted};
+
+/// Most entries of a leaf and children of an inner node: little to move at an insert, four levels for 10 million keys.
 const NODE_MAX: usize = 64;
 /// A node below this looks for a neighbour to join.
 const NODE_MIN: usize = NODE_MAX / 4;
@@ -34,8 +36,15 @@ pub(crate) struct Tree<V> {
 
 #[derive(Clone)]
 enum Node<V> {
-    Leaf(Vec<(Bytes, V)>),
-    Inner(Vec<Child<V>>),
+    Leaf(Sorted<Box<Entry<V>>>),
+    Inner(Sorted<Child<V>>),
+}
+
+/// In a box of its own, so that leaves with free places are small and an insert moves pointers.
+#[derive(Clone)]
+struct Entry<V> {
+    key: Bytes,
+    value: V,
 }
 
 #[derive(Clone)]
@@ -45,9 +54,27 @@ struct Child<V> {
     node: Box<Node<V>>,
 }
 
+impl<V> Keyed for Box<Entry<V>> {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl<V> Keyed for Child<V> {
+    fn key(&self) -> &[u8] {
+        &self.first
+    }
+}
+
 impl<V> Default for Tree<V> {
     fn default() -> Self {
-        Self { root: Node::Leaf(Vec::new()) }
+        Self { root: Node::default() }
+    }
+}
+
+impl<V> Default for Node<V> {
+    fn default() -> Self {
+        Self::Leaf(Sorted::default())
     }
 }
 
@@ -58,8 +85,8 @@ impl<V: Counted> Tree<V> {
         loop {
             match node {
                 Node::Leaf(entries) => {
-                    let at = entries.binary_search_by(|(here, _)| here.as_ref().cmp(key)).ok()?;
-                    return entries.get(at).map(|(_, value)| value);
+                    let at = entries.search(key).ok()?;
+                    return entries.get(at).map(|entry| &entry.value);
                 }
                 Node::Inner(children) => node = &children.get(child_of(children, key))?.node,
             }
@@ -72,8 +99,8 @@ impl<V: Counted> Tree<V> {
     /// When it is there.
     pub(super) fn insert(&mut self, key: Bytes, value: V) {
         if let Some(right) = self.root.insert(key, value) {
-            let left = Child::of(std::mem::replace(&mut self.root, Node::Leaf(Vec::new())));
-            self.root = Node::Inner(vec![left, right]);
+            let left = Child::of(std::mem::take(&mut self.root));
+            self.root = Node::Inner(Sorted::of(vec![left, right]));
         }
     }
 
@@ -89,10 +116,10 @@ impl<V: Counted> Tree<V> {
             match children.pop() {
                 Some(only) if children.is_empty() => self.root = *only.node,
                 Some(last) => {
-                    children.push(last);
+                    children.insert(children.len(), last);
                     break;
                 }
-                None => self.root = Node::Leaf(Vec::new()),
+                None => self.root = Node::default(),
             }
         }
         Some(removed)
@@ -105,8 +132,7 @@ impl<V: Counted> Tree<V> {
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let from = leaf.partition_point(|(key, _)| is_before(key, start));
-                    entries.leaf = leaf.get(from..).unwrap_or_default().iter();
+                    entries.leaf = leaf.from(first_within(leaf, start));
                     return entries;
                 }
                 Node::Inner(children) => {
@@ -114,7 +140,7 @@ impl<V: Counted> Tree<V> {
                         Bound::Unbounded => 0,
                         Bound::Included(key) | Bound::Excluded(key) => child_of(children, key),
                     };
-                    let mut rest = children.get(at..).unwrap_or_default().iter();
+                    let mut rest = children.from(at);
                     let Some(child) = rest.next() else { return entries };
                     entries.above.push(rest);
                     node = &child.node;
@@ -135,8 +161,9 @@ impl<V: Counted> Tree<V> {
         loop {
             match node {
                 Node::Leaf(entries) => {
-                    let before = entries.iter().take_while(|(here, _)| here.as_ref() < key);
-                    return counted + before.filter(|(_, value)| value.counts()).count();
+                    let (Ok(at) | Err(at)) = entries.search(key);
+                    let before = entries.iter().take(at);
+                    return counted + before.filter(|entry| entry.value.counts()).count();
                 }
                 Node::Inner(children) => {
                     let at = child_of(children, key);
@@ -164,15 +191,15 @@ impl<V: Counted> Node<V> {
 
     fn counted(&self) -> usize {
         match self {
-            Self::Leaf(entries) => entries.iter().filter(|(_, value)| value.counts()).count(),
+            Self::Leaf(entries) => entries.iter().filter(|entry| entry.value.counts()).count(),
             Self::Inner(children) => children.iter().map(|child| child.counted).sum(),
         }
     }
 
     fn first(&self) -> Bytes {
         let first = match self {
-            Self::Leaf(entries) => entries.first().map(|(key, _)| key),
-            Self::Inner(children) => children.first().map(|child| &child.first),
+            Self::Leaf(entries) => entries.get(0).map(|entry| &entry.key),
+            Self::Inner(children) => children.get(0).map(|child| &child.first),
         };
         first.cloned().unwrap_or_default()
     }
@@ -181,20 +208,19 @@ impl<V: Counted> Node<V> {
     fn insert(&mut self, key: Bytes, value: V) -> Option<Child<V>> {
         match self {
             Self::Leaf(entries) => {
-                let at = entries.partition_point(|(here, _)| *here < key);
-                assert!(entries.get(at).is_none_or(|(here, _)| *here != key), "a key is added once");
-                entries.insert(at, (key, value));
+                let at = entries.search(&key).expect_err("a key is added once");
+                entries.insert(at, Box::new(Entry { key, value }));
                 split(entries, at).map(|right| Child::of(Self::Leaf(right)))
             }
             Self::Inner(children) => {
                 let at = child_of(children, &key);
                 let counts = usize::from(value.counts());
+                // Only in the leftmost child: what splits off to its right must not seem smaller.
+                if children.get(0).is_some_and(|child| key < child.first) {
+                    children.lower_first(|child| child.first = key.clone());
+                }
                 let child = children.get_mut(at).expect("an inner node has children");
                 child.counted += counts;
-                // Only in the leftmost child: what splits off to its right must not seem smaller.
-                if key < child.first {
-                    child.first = key.clone();
-                }
                 let right = child.node.insert(key, value)?;
                 child.counted -= right.counted;
                 children.insert(at + 1, right);
@@ -207,8 +233,8 @@ impl<V: Counted> Node<V> {
     fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> R) -> Option<(R, Change)> {
         match self {
             Self::Leaf(entries) => {
-                let at = entries.binary_search_by(|(here, _)| here.as_ref().cmp(key)).ok()?;
-                let (_, value) = entries.get_mut(at)?;
+                let at = entries.search(key).ok()?;
+                let value = &mut entries.get_mut(at)?.value;
                 let before = value.counts();
                 let result = change(value);
                 Some((result, Change { before, after: value.counts() }))
@@ -226,8 +252,8 @@ impl<V: Counted> Node<V> {
     fn remove(&mut self, key: &[u8]) -> Option<V> {
         match self {
             Self::Leaf(entries) => {
-                let at = entries.binary_search_by(|(here, _)| here.as_ref().cmp(key)).ok()?;
-                Some(entries.remove(at).1)
+                let at = entries.search(key).ok()?;
+                Some(entries.remove(at).value)
             }
             Self::Inner(children) => {
                 let at = child_of(children, key);
@@ -260,12 +286,12 @@ impl<V: Counted> Child<V> {
 }
 
 /// Returns the place of the child below which a key belongs.
-fn child_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
-    children.partition_point(|child| child.first.as_ref() <= key).saturating_sub(1)
+fn child_of<V>(children: &Sorted<Child<V>>, key: &[u8]) -> usize {
+    children.search(key).unwrap_or_else(|after| after.saturating_sub(1))
 }
 
 /// Returns the right part of a full node. Keys that come in order leave full nodes behind.
-fn split<T>(items: &mut Vec<T>, added: usize) -> Option<Vec<T>> {
+fn split<T: Keyed>(items: &mut Sorted<T>, added: usize) -> Option<Sorted<T>> {
     if items.len() <= NODE_MAX {
         return None;
     }
@@ -274,7 +300,7 @@ fn split<T>(items: &mut Vec<T>, added: usize) -> Option<Vec<T>> {
 }
 
 /// Joins a small child with the smaller of its neighbours, where both fit.
-fn join_around<V: Counted>(children: &mut Vec<Child<V>>, small: usize) {
+fn join_around<V: Counted>(children: &mut Sorted<Child<V>>, small: usize) {
     let len_of = |at: Option<usize>| at.and_then(|at| children.get(at)).map(|child| child.node.len());
     let (before, after) = (small.checked_sub(1), small + 1);
     let left = match (len_of(before), len_of(Some(after))) {
@@ -290,8 +316,8 @@ fn join_around<V: Counted>(children: &mut Vec<Child<V>>, small: usize) {
     let right = children.remove(left + 1);
     let Some(child) = children.get_mut(left) else { return };
     match (&mut *child.node, *right.node) {
-        (Node::Leaf(entries), Node::Leaf(more)) => entries.extend(more),
-        (Node::Inner(entries), Node::Inner(more)) => entries.extend(more),
+        (Node::Leaf(entries), Node::Leaf(more)) => entries.append(more),
+        (Node::Inner(children), Node::Inner(more)) => children.append(more),
         (Node::Leaf(_), Node::Inner(_)) | (Node::Inner(_), Node::Leaf(_)) => {
             unreachable!("all leaves have the same depth")
         }
@@ -299,11 +325,12 @@ fn join_around<V: Counted>(children: &mut Vec<Child<V>>, small: usize) {
     child.counted += right.counted;
 }
 
-fn is_before(key: &Bytes, start: Bound<&[u8]>) -> bool {
-    match start {
-        Bound::Unbounded => false,
-        Bound::Included(start) => key.as_ref() < start,
-        Bound::Excluded(start) => key.as_ref() <= start,
+/// Returns the place of the first entry of a leaf from `start` on.
+fn first_within<V>(leaf: &Sorted<Box<Entry<V>>>, start: Bound<&[u8]>) -> usize {
+    let (Bound::Included(key) | Bound::Excluded(key)) = start else { return 0 };
+    match leaf.search(key) {
+        Ok(at) if matches!(start, Bound::Excluded(_)) => at + 1,
+        Ok(at) | Err(at) => at,
     }
 }
 
@@ -311,7 +338,7 @@ fn is_before(key: &Bytes, start: Bound<&[u8]>) -> bool {
 pub(crate) struct Entries<'a, V> {
     /// What comes after the leaf, the nearest last.
     above: Vec<slice::Iter<'a, Child<V>>>,
-    leaf: slice::Iter<'a, (Bytes, V)>,
+    leaf: slice::Iter<'a, Box<Entry<V>>>,
     end: Bound<&'a [u8]>,
 }
 
@@ -355,8 +382,8 @@ impl<'a, V> Iterator for Entries<'a, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some((key, value)) = self.leaf.next() {
-                return self.is_inside(key).then_some((key, value));
+            if let Some(entry) = self.leaf.next() {
+                return self.is_inside(&entry.key).then_some((&entry.key, &entry.value));
             }
             self.next_leaf()?;
         }
@@ -400,12 +427,12 @@ mod tests {
         assert!(is_root || node.len() > 0);
         match node {
             Node::Leaf(entries) => {
-                assert!(entries.is_sorted_by(|(left, _), (right, _)| left < right));
-                assert!(from.is_none_or(|from| entries.iter().all(|(key, _)| key >= from)));
+                entries.check();
+                assert!(from.is_none_or(|from| entries.iter().all(|entry| entry.key >= from)));
                 1
             }
             Node::Inner(children) => {
-                assert!(children.is_sorted_by(|left, right| left.first < right.first));
+                children.check();
                 let mut depths = children.iter().map(|child| {
                     assert_eq!(child.counted, child.node.counted());
                     check_node(&child.node, Some(&child.first), false)
