@@ -2,147 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod ports;
+mod harness;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use ports::free_port;
+use harness::{Cluster, Server, until};
 use proto::authpb::{Permission, UserAddOptions, permission};
 use proto::etcdserverpb as pb;
-use store::config::{Config, InitialMember};
-use store::etcd::{Edge, EtcdOptions};
-use store::kv::{Consistency, Kv, KvError};
-use store::mvcc::{KeyRange, Op, Put, Range, Txn};
-use store::wal::WalConfig;
-use store::{DirectoryError, Member, MemberError};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use store::kv::{Consistency, Kv};
+use store::mvcc::{KeyRange, Range};
 use tonic::{Code, Request, Status};
 
-/// Everything here must happen in this time; a loaded machine needs slack.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Enough writes that a member which misses them gets a snapshot.
 const WRITES: usize = 1000;
-
-/// A member with its client port.
-struct Server {
-    member: Arc<Member>,
-    channel: Channel,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-struct Cluster {
-    directory: tempfile::TempDir,
-    ports: Vec<u16>,
-    servers: Vec<Option<Server>>,
-    fatals: Arc<Mutex<Vec<String>>>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let mut cluster = Self {
-            directory: tempfile::tempdir().unwrap(),
-            ports: (0..3).map(|_| free_port()).collect(),
-            servers: vec![None, None, None],
-            fatals: Arc::default(),
-        };
-        for number in 0..3 {
-            cluster.start_server(number).await;
-        }
-        cluster.member(0).read_index().await.unwrap();
-        cluster
-    }
-
-    fn config(&self, number: usize) -> Config {
-        let url = |number: usize| format!("http://127.0.0.1:{}", self.ports[number]);
-        let name = format!("m{number}");
-        let peer = format!("127.0.0.1:{}", self.ports[number]);
-        let mut config = Config::single(self.directory.path().join(&name), &name, &peer);
-        config.initial_cluster = (0..3)
-            .map(|number| InitialMember { name: format!("m{number}"), peer_urls: vec![url(number)] })
-            .collect();
-        config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
-        config.snapshot_entries = 200;
-        config.entries_kept = Some(20);
-        let fatals = Arc::clone(&self.fatals);
-        config.fatal = Some(Arc::new(move |message| fatals.lock().unwrap().push(message.to_owned())));
-        config
-    }
-
-    async fn start_server(&mut self, number: usize) {
-        let member = until("the end of the killed member", async || {
-            match Member::start(self.config(number), CancellationToken::new()).await {
-                Err(MemberError::Directory(DirectoryError::InUse { .. }) | MemberError::Listen { .. }) => {
-                    None
-                }
-                other => Some(other.unwrap()),
-            }
-        })
-        .await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (edge, stop) = (Edge::new(&member), CancellationToken::new());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), stop.clone()));
-        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-        self.servers[number] = Some(Server { member, channel, stop, tasks });
-    }
-
-    fn server(&self, number: usize) -> &Server {
-        self.servers[number].as_ref().unwrap()
-    }
-
-    fn member(&self, number: usize) -> &Arc<Member> {
-        &self.server(number).member
-    }
-
-    /// Ends the client port, and the member with or without a farewell.
-    async fn end_server(&mut self, number: usize, is_clean: bool) {
-        let Server { member, channel, stop, mut tasks } = self.servers[number].take().unwrap();
-        drop(channel);
-        stop.cancel();
-        while tasks.join_next().await.is_some() {}
-        if is_clean {
-            tokio::time::timeout(PATIENCE, member.stop()).await.expect("a member stops");
-        }
-        assert_eq!(Arc::strong_count(&member), 1);
-    }
-
-    /// Writes from inside the process, which needs no token.
-    async fn put(&self, number: usize, key: &str) {
-        until("an acknowledged write", async || {
-            let put = Put { key: key.to_owned().into(), ..Put::default() };
-            match self.member(number).txn(Txn::of(Op::Put(put))).await {
-                Ok(_) => Some(()),
-                Err(KvError::OutcomeUnknown | KvError::NoLeader) => None,
-                Err(error) => panic!("{error}"),
-            }
-        })
-        .await;
-    }
-
-    async fn stop(mut self) {
-        for number in 0..3 {
-            self.end_server(number, true).await;
-        }
-        assert_eq!(*self.fatals.lock().unwrap(), Vec::<String>::new());
-    }
-}
-
-async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
@@ -153,8 +23,8 @@ fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
 }
 
 impl Server {
-    fn auth(&self) -> pb::auth_client::AuthClient<Channel> {
-        pb::auth_client::AuthClient::new(self.channel.clone())
+    fn auth(&self) -> pb::auth_client::AuthClient<tonic::transport::Channel> {
+        pb::auth_client::AuthClient::new(self.channel())
     }
 
     async fn login(&self, name: &str, password: &str) -> Result<String, Status> {
@@ -164,13 +34,13 @@ impl Server {
 
     async fn put(&self, token: Option<&str>, key: &str) -> Result<(), Code> {
         let put = pb::PutRequest { key: key.to_owned().into(), ..pb::PutRequest::default() };
-        let mut client = pb::kv_client::KvClient::new(self.channel.clone());
+        let mut client = pb::kv_client::KvClient::new(self.channel());
         client.put(with_token(put, token)).await.map(|_| ()).map_err(|status| status.code())
     }
 
     async fn get(&self, token: Option<&str>, key: &str) -> Result<(), Code> {
         let range = pb::RangeRequest { key: key.to_owned().into(), ..pb::RangeRequest::default() };
-        let mut client = pb::kv_client::KvClient::new(self.channel.clone());
+        let mut client = pb::kv_client::KvClient::new(self.channel());
         client.range(with_token(range, token)).await.map(|_| ()).map_err(|status| status.code())
     }
 
@@ -222,7 +92,7 @@ async fn a_user_of_one_member_is_checked_by_all() {
             assert_eq!(other.get(Some("nobody's"), "a/1").await, Err(Code::Unauthenticated));
         }
         // This process itself needs no token.
-        cluster.put(number, "b/1").await;
+        cluster.put(number, "b/1", "").await;
         let range = Range::new(KeyRange::single("b/1"));
         let read = cluster.member(number).range(range, Consistency::Linearizable).await.unwrap();
         assert_eq!(read.count, 1);
@@ -237,17 +107,17 @@ async fn what_was_revoked_is_revoked_on_a_member_that_was_away() {
     let (away, other) = (2, 1);
     let before = cluster.server(away).login("alice", "alice's password").await.unwrap();
     assert_eq!(cluster.server(away).put(Some(&before), "a/1").await, Ok(()));
-    cluster.end_server(away, false).await;
+    cluster.kill(away).await;
 
     let root =
         until("a leader", async || cluster.server(other).login("root", "root's password").await.ok()).await;
     let revoke = pb::AuthUserRevokeRoleRequest { name: "alice".to_owned(), role: "r".to_owned() };
     cluster.server(other).auth().user_revoke_role(with_token(revoke, Some(&root))).await.unwrap();
     for number in 0..WRITES {
-        cluster.put(other, &format!("k{}", number % 10)).await;
+        cluster.put(other, &format!("k{}", number % 10), "").await;
     }
 
-    cluster.start_server(away).await;
+    cluster.start_member(away).await;
     cluster.member(away).read_index().await.unwrap();
     let current = cluster.directory.path().join(format!("m{away}/db/CURRENT"));
     assert_eq!(std::fs::read_to_string(current).unwrap().trim(), "000002", "the state came as a snapshot");
@@ -260,8 +130,8 @@ async fn what_was_revoked_is_revoked_on_a_member_that_was_away() {
     let root = cluster.server(other).login("root", "root's password").await.unwrap();
     assert_eq!(server.put(Some(&root), "a/1").await, Ok(()));
 
-    cluster.end_server(away, true).await;
-    cluster.start_server(away).await;
+    cluster.stop_member(away).await;
+    cluster.start_member(away).await;
     let server = cluster.server(away);
     assert_eq!(server.put(None, "a/1").await, Err(Code::InvalidArgument), "after a restart as well");
     cluster.stop().await;

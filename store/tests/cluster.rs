@@ -2,153 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
-mod ports;
+mod harness;
 
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use ports::free_port;
+use harness::{Cluster, Etcdctl, PATIENCE, Program, free_port, until, url};
 use proto::v3lockpb::lock_client::LockClient;
 use proto::v3lockpb::{LockRequest, UnlockRequest};
 use store::admin::Admin;
-use store::config::{Config, InitialMember};
-use store::etcd::{Edge, EtcdOptions};
+use store::config::Config;
 use store::kv::{Consistency, Kv, KvError, WatchItem, WatchQuery};
 use store::mvcc::{AlarmKind, DeleteRange, KeyRange, LeaseId, Op, Put, Range, Revision, Txn};
 use store::wal::WalConfig;
-use store::{DirectoryError, Member, MemberError};
+use store::{Member, MemberError};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
-
-/// Everything here must happen in this time; a loaded machine needs slack.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The only member with a quota, where there is one.
 const LIMITED: usize = 2;
-
-struct Cluster {
-    directory: tempfile::TempDir,
-    ports: Vec<u16>,
-    members: Vec<Option<Arc<Member>>>,
-    fatals: Arc<Mutex<Vec<String>>>,
-    quota_bytes: u64,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        Self::with_quota(0).await
-    }
-
-    async fn with_quota(quota_bytes: u64) -> Self {
-        let mut cluster = Self {
-            directory: tempfile::tempdir().unwrap(),
-            ports: (0..3).map(|_| free_port()).collect(),
-            members: vec![None, None, None],
-            fatals: Arc::default(),
-            quota_bytes,
-        };
-        for number in 0..3 {
-            cluster.start_member(number).await.unwrap();
-        }
-        cluster.member(0).read_index().await.unwrap();
-        cluster
-    }
-
-    fn config(&self, number: usize) -> Config {
-        let url = |number: usize| format!("http://127.0.0.1:{}", self.ports[number]);
-        let mut config = Config::single(
-            self.directory.path().join(format!("m{number}")),
-            &format!("m{number}"),
-            &format!("127.0.0.1:{}", self.ports[number]),
-        );
-        config.initial_cluster = (0..3)
-            .map(|number| InitialMember { name: format!("m{number}"), peer_urls: vec![url(number)] })
-            .collect();
-        config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
-        config.snapshot_entries = 200;
-        config.entries_kept = Some(20);
-        config.quota_bytes = if number == LIMITED { self.quota_bytes } else { 0 };
-        let fatals = Arc::clone(&self.fatals);
-        config.fatal = Some(Arc::new(move |message| fatals.lock().unwrap().push(message.to_owned())));
-        config
-    }
-
-    async fn start_member(&mut self, number: usize) -> Result<(), MemberError> {
-        let member = until("the end of the killed member", async || {
-            match Member::start(self.config(number), CancellationToken::new()).await {
-                Err(MemberError::Directory(DirectoryError::InUse { .. }) | MemberError::Listen { .. }) => {
-                    None
-                }
-                other => Some(other),
-            }
-        });
-        self.members[number] = Some(member.await?);
-        Ok(())
-    }
-
-    fn member(&self, number: usize) -> &Arc<Member> {
-        self.members[number].as_ref().unwrap()
-    }
-
-    /// Ends a member without any farewell.
-    fn kill(&mut self, number: usize) {
-        let member = self.members[number].take().unwrap();
-        assert_eq!(Arc::strong_count(&member), 1);
-        drop(member);
-    }
-
-    /// Writes until it is acknowledged: while leadership moves, a write may have an unknown outcome.
-    async fn put(&self, number: usize, key: &str, value: &str) {
-        until("an acknowledged write", async || match self.member(number).txn(put(key, value)).await {
-            Ok(_) => Some(()),
-            Err(KvError::OutcomeUnknown | KvError::NoLeader) => None,
-            Err(error) => panic!("{error}"),
-        })
-        .await;
-    }
-
-    async fn stop_member(&mut self, number: usize) {
-        let member = self.members[number].take().unwrap();
-        tokio::time::timeout(PATIENCE, member.stop()).await.expect("a member stops");
-        assert_eq!(Arc::strong_count(&member), 1);
-    }
-
-    async fn leader(&self) -> usize {
-        until("a leader", async || {
-            let mut running = (0..3).filter(|number| self.members[*number].is_some());
-            running.find(|number| {
-                let status = self.member(*number).status();
-                status.leader_id == status.member_id
-            })
-        })
-        .await
-    }
-
-    async fn stop(mut self) {
-        for number in 0..3 {
-            if self.members[number].is_some() {
-                self.stop_member(number).await;
-            }
-        }
-        assert_eq!(*self.fatals.lock().unwrap(), Vec::<String>::new());
-    }
-}
-
-async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+const QUOTA: u64 = 1 << 20;
 
 fn put(key: &str, value: &str) -> Txn {
     let put =
@@ -169,13 +43,13 @@ async fn writes_go_on_within_two_seconds_of_a_leader_kill_and_the_member_catches
     }
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
-    cluster.kill(leader);
+    cluster.kill(leader).await;
     let killed = Instant::now();
     cluster.put(other, "after", "2").await;
     let gap = killed.elapsed();
     println!("writes work again {} ms after the kill", gap.as_millis());
     assert!(gap < Duration::from_secs(4), "took {gap:?}; the promise is 2 s, doubled for a loaded machine");
-    cluster.start_member(leader).await.unwrap();
+    cluster.start_member(leader).await;
     assert_eq!(get(cluster.member(leader), "after", Consistency::Linearizable).await, Some("2".into()));
     for number in 0..3 {
         let found = get(cluster.member(leader), &format!("before{number}"), Consistency::Linearizable).await;
@@ -192,8 +66,7 @@ async fn each_member_stops_beside_a_quiet_leader_and_starts_again_at_once() {
         cluster.put(number, "key", &number.to_string()).await;
         get(cluster.member(number), "key", Consistency::Linearizable).await;
         cluster.stop_member(number).await;
-        let member = Member::start(cluster.config(number), CancellationToken::new()).await.unwrap();
-        cluster.members[number] = Some(member);
+        cluster.start_member_at_once(number).await;
         let found = get(cluster.member(number), "key", Consistency::Linearizable).await;
         assert_eq!(found, Some(number.to_string().into()));
     }
@@ -205,11 +78,11 @@ async fn member_that_was_away_for_long_gets_a_snapshot_and_its_watch_goes_on() {
     let mut cluster = Cluster::start().await;
     let away = (cluster.leader().await + 1) % 3;
     let writer = (away + 1) % 3;
-    cluster.kill(away);
+    cluster.kill(away).await;
     for number in 0..1000 {
         cluster.put(writer, &format!("k{}", number % 50), &number.to_string()).await;
     }
-    cluster.start_member(away).await.unwrap();
+    cluster.start_member(away).await;
     let revision = cluster.member(writer).read_index().await.unwrap();
     let query =
         WatchQuery { start: Some(Revision(revision.0 - 10)), ..WatchQuery::new(KeyRange::prefix("k")) };
@@ -261,8 +134,10 @@ async fn leases_are_kept_alive_through_any_member_and_expire_on_all() {
 /// Safety rule 11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
-    const QUOTA: u64 = 1 << 20;
-    let cluster = Cluster::with_quota(QUOTA).await;
+    let cluster = Cluster::adjusted(|number, config| {
+        config.quota_bytes = if number == LIMITED { QUOTA } else { 0 };
+    })
+    .await;
     let limited = cluster.member(LIMITED);
     let value = "x".repeat(64 << 10);
     let mut written = 0;
@@ -296,55 +171,28 @@ async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
     cluster.stop().await;
 }
 
-/// The lock service of one member, on a port of its own.
-struct LockServer {
-    client: LockClient<Channel>,
-    shutdown: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
-}
-
-impl LockServer {
-    async fn start(member: &Arc<Member>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let edge = Edge::new(member);
-        let shutdown = CancellationToken::new();
-        let serving = store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone());
-        let serving = tokio::spawn(serving);
-        Self { client: LockClient::connect(endpoint).await.unwrap(), shutdown, serving }
-    }
-
-    async fn stop(self) {
-        drop(self.client);
-        self.shutdown.cancel();
-        self.serving.await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_outlives_the_leader_and_passes_to_a_caller_of_another_member() {
     let mut cluster = Cluster::start().await;
     let leader = cluster.leader().await;
     let [one, two] = [(leader + 1) % 3, (leader + 2) % 3];
-    let mut first = LockServer::start(cluster.member(one)).await;
-    let second = LockServer::start(cluster.member(two)).await;
+    let mut first = LockClient::new(cluster.server(one).channel());
+    let mut second = LockClient::new(cluster.server(two).channel());
     for lease in [1, 2] {
         cluster.member(one).lease_grant(LeaseId(lease), Duration::from_secs(600)).await.unwrap();
     }
     let lock = |lease| LockRequest { name: "lk".into(), lease };
-    let held = first.client.lock(lock(1)).await.unwrap().into_inner();
-    let mut waiting = second.client.clone();
-    let waiting = tokio::spawn(async move { waiting.lock(lock(2)).await });
+    let held = first.lock(lock(1)).await.unwrap().into_inner();
+    let waiting = tokio::spawn(async move { second.lock(lock(2)).await });
     until("the waiter's key", async || get(cluster.member(one), "lk/2", Consistency::Linearizable).await)
         .await;
-    cluster.kill(leader);
+    cluster.kill(leader).await;
     cluster.put(one, "elected", "").await;
     assert!(!waiting.is_finished());
-    first.client.unlock(UnlockRequest { key: held.key }).await.unwrap();
+    first.unlock(UnlockRequest { key: held.key }).await.unwrap();
     let won = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(won.into_inner().key, "lk/2");
-    first.stop().await;
-    second.stop().await;
+    drop(first);
     cluster.stop().await;
 }
 
@@ -377,11 +225,11 @@ async fn member_that_lost_its_disk_is_refused() {
     let victim = (cluster.leader().await + 1) % 3;
     cluster.stop_member(victim).await;
     std::fs::remove_dir_all(cluster.directory.path().join(format!("m{victim}"))).unwrap();
-    cluster.start_member(victim).await.unwrap();
+    cluster.start_member(victim).await;
     let fatals = Arc::clone(&cluster.fatals);
     let message = until("the refusal", async || fatals.lock().unwrap().pop()).await;
     assert!(message.contains("does not know this data directory"), "{message}");
-    cluster.kill(victim);
+    cluster.kill(victim).await;
     cluster.put((victim + 1) % 3, "still", "works").await;
     cluster.stop().await;
 }
@@ -402,100 +250,57 @@ async fn busy_port_and_foreign_directory_are_refused_untouched() {
     assert!(error.to_string().contains("holds files of something else"), "{error}");
 }
 
-fn etcdctl(endpoint: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("etcdctl").args(["--endpoints", endpoint]).args(arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "etcdctl {arguments:?}: {text}{errors}");
-    Some(text)
-}
-
-fn start_store(
-    directory: &Path,
-    name: &str,
-    client: u16,
-    peer: u16,
-    cluster: &str,
-    shutdown: &CancellationToken,
-) -> tokio::task::JoinHandle<Result<(), store::cli::CliError>> {
-    use clap::Parser;
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: store::cli::Args,
-    }
-    let cli = Cli::parse_from([
-        "store",
-        "--name",
-        name,
-        "--data-dir",
-        directory.join(name).to_str().unwrap(),
-        "--listen-client-urls",
-        &format!("http://127.0.0.1:{client}"),
-        "--listen-peer-urls",
-        &format!("http://127.0.0.1:{peer}"),
-        "--initial-cluster",
-        cluster,
-    ]);
-    tokio::spawn(store::cli::run(cli.args, shutdown.clone()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcdctl_works_against_every_member() {
-    if Command::new("etcdctl").arg("version").output().is_err() {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr()
-            .write_all(b"skipped: no etcdctl on PATH (`cargo xtask setup` installs it)\n")
-            .unwrap();
+    if !Etcdctl::is_installed() {
         return;
     }
     let temporary = tempfile::tempdir().unwrap();
-    let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
     let names = ["a", "b", "c"];
-    let cluster: Vec<String> =
-        (0..3).map(|number| format!("{}=http://127.0.0.1:{}", names[number], ports[number + 3])).collect();
-    let cluster = cluster.join(",");
-    let shutdown = CancellationToken::new();
-    let running: Vec<_> = (0..3)
-        .map(|number| {
-            let (client, peer) = (ports[number], ports[number + 3]);
-            start_store(temporary.path(), names[number], client, peer, &cluster, &shutdown)
-        })
-        .collect();
-    // No scheme: etcdctl 3.4 sends the whole endpoint as `:authority` for `endpoint status`, and hyper refuses a URL there.
-    let endpoints: Vec<String> = ports[..3].iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let work = tokio::task::spawn_blocking(move || {
-        let deadline = Instant::now() + PATIENCE;
-        while Command::new("etcdctl")
-            .args(["--endpoints", &endpoints[0], "endpoint", "health"])
-            .output()
-            .is_ok_and(|output| !output.status.success())
-        {
-            assert!(Instant::now() < deadline, "the cluster does not become healthy");
-        }
-        for (number, endpoint) in endpoints.iter().enumerate() {
-            let key = format!("key{number}");
-            assert_eq!(etcdctl(endpoint, &["put", &key, "value"]).unwrap(), "OK\n");
-            for other in &endpoints {
-                assert_eq!(etcdctl(other, &["get", &key, "--print-value-only"]).unwrap(), "value\n");
-            }
-            let members = etcdctl(endpoint, &["member", "list"]).unwrap();
-            assert_eq!(members.matches("started").count(), 3, "{members}");
-            let status = etcdctl(endpoint, &["endpoint", "status"]).unwrap();
-            assert!(status.contains(endpoint), "{status}");
-            let lease = etcdctl(endpoint, &["lease", "grant", "60"]).unwrap();
-            let id = lease.split_whitespace().nth(1).unwrap().to_owned();
-            etcdctl(endpoint, &["lease", "keep-alive", "--once", &id]).unwrap();
-            etcdctl(endpoint, &["lease", "timetolive", &id]).unwrap();
-            etcdctl(endpoint, &["lease", "revoke", &id]).unwrap();
-        }
-        let prefix = etcdctl(&endpoints[2], &["get", "--prefix", "key", "--keys-only"]).unwrap();
-        assert_eq!(prefix.matches("key").count(), 3);
-        etcdctl(&endpoints[1], &["compaction", "2"]).unwrap();
+    let ports = names.map(|_| (free_port(), free_port()));
+    let peers = std::iter::zip(names, ports).map(|(name, (_, peer))| format!("{name}={}", url(peer)));
+    let peers = peers.collect::<Vec<_>>().join(",");
+    let running = std::iter::zip(names, ports).map(|(name, (client, peer))| {
+        Program::start([
+            format!("--name={name}"),
+            format!("--data-dir={}", temporary.path().join(name).display()),
+            format!("--listen-client-urls={}", url(client)),
+            format!("--listen-peer-urls={}", url(peer)),
+            format!("--initial-cluster={peers}"),
+        ])
     });
-    work.await.unwrap();
-    shutdown.cancel();
+    let running: Vec<Program> = running.collect();
+    // No scheme: etcdctl 3.4 sends the whole endpoint as `:authority` for `endpoint status`, and hyper refuses a URL there.
+    let endpoints = ports.map(|(client, _)| format!("127.0.0.1:{client}"));
+    let all = endpoints.each_ref().map(|endpoint| Etcdctl::at(endpoint));
+    until("a healthy cluster", async || {
+        all[0].run(&["endpoint", "health"]).await.contains("is healthy").then_some(())
+    })
+    .await;
+    for (number, etcdctl) in all.iter().enumerate() {
+        let key = format!("key{number}");
+        assert_eq!(etcdctl.run(&["put", &key, "value"]).await, "OK");
+        for other in &all {
+            assert_eq!(other.run(&["get", &key, "--print-value-only"]).await, "value");
+        }
+        let members = etcdctl.run(&["member", "list"]).await;
+        assert_eq!(members.matches("started").count(), 3, "{members}");
+        let status = etcdctl.run(&["endpoint", "status"]).await;
+        assert!(status.starts_with(&format!("{}, ", endpoints[number])), "{status}");
+        let lease = etcdctl.run(&["lease", "grant", "60"]).await;
+        let id = lease.split_whitespace().nth(1).unwrap();
+        let kept = etcdctl.run(&["lease", "keep-alive", "--once", id]).await;
+        assert_eq!(kept, format!("lease {id} keepalived with TTL(60)"));
+        assert!(etcdctl.run(&["lease", "timetolive", id]).await.contains("granted with TTL(60s)"));
+        assert_eq!(etcdctl.run(&["lease", "revoke", id]).await, format!("lease {id} revoked"));
+    }
+    let prefix = all[2].run(&["get", "--prefix", "key", "--keys-only"]).await;
+    assert_eq!(prefix.matches("key").count(), 3);
+    assert_eq!(all[1].run(&["compaction", "2"]).await, "compacted revision 2");
+    for member in &running {
+        member.end();
+    }
     for member in running {
-        member.await.unwrap().unwrap();
+        member.stop().await;
     }
 }

@@ -2,43 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
-mod ports;
+mod harness;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ports::free_port;
+use harness::{Etcdctl, PATIENCE, Program, Server, free_port, until, url};
 use proto::etcdserverpb as pb;
 use store::admin::{Admin, AdminError, MemberInfo};
-use store::config::{ClusterState, Config, InitialMember};
-use store::etcd::{Edge, EtcdOptions};
-use store::kv::{Consistency, Kv, KvError};
+use store::config::{ClusterState, Config};
+use store::etcd::Edge;
+use store::kv::{Consistency, Kv};
 use store::mvcc::{KeyRange, Op, Put, Range, Txn};
-use store::wal::WalConfig;
 use store::{JoinError, Member, MemberError};
 use tokio_util::sync::CancellationToken;
-
-/// Everything here must happen in this time; a loaded machine needs slack.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
-async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// Members by name. Each has a port of its own, and a directory named after it.
 struct Cluster {
@@ -66,16 +44,9 @@ impl Cluster {
     }
 
     fn config(&self, name: &str, state: ClusterState) -> Config {
-        let port = self.ports[name];
-        let data = self.directory.path().join(name);
-        let mut config = Config::single(data, name, &format!("127.0.0.1:{port}"));
-        config.initial_cluster = self
-            .ports
-            .iter()
-            .map(|(name, port)| InitialMember { name: name.clone(), peer_urls: vec![url(*port)] })
-            .collect();
+        let members = self.ports.iter().map(|(name, port)| (name, *port));
+        let mut config = harness::config(self.directory.path(), name, members);
         config.cluster_state = state;
-        config.wal = WalConfig { segment_bytes: 1024 * 1024, ..WalConfig::default() };
         // Few enough that who comes later gets a snapshot.
         config.snapshot_entries = 50;
         config.entries_kept = Some(10);
@@ -87,15 +58,7 @@ impl Cluster {
     }
 
     async fn run(&mut self, name: &str, config: Config) -> Result<(), MemberError> {
-        let member = until("the end of the killed member", async || {
-            match Member::start(config.clone(), CancellationToken::new()).await {
-                Err(
-                    MemberError::Directory(store::DirectoryError::InUse { .. }) | MemberError::Listen { .. },
-                ) => None,
-                other => Some(other),
-            }
-        });
-        self.running.insert(name.to_owned(), member.await?);
+        self.running.insert(name.to_owned(), harness::start_member(&config).await?);
         Ok(())
     }
 
@@ -165,14 +128,8 @@ impl Cluster {
         self.running.keys().find(|name| **name != leader).unwrap().clone()
     }
 
-    /// Writes until it is acknowledged: while leadership moves, a write may have an unknown outcome.
     async fn put(&self, name: &str, key: &str) {
-        until("an acknowledged write", async || match self.member(name).txn(put(key)).await {
-            Ok(_) => Some(()),
-            Err(KvError::OutcomeUnknown | KvError::NoLeader) => None,
-            Err(error) => panic!("{error}"),
-        })
-        .await;
+        harness::write(self.member(name), key, "v").await;
     }
 
     async fn assert_holds(&self, name: &str, keys: &[&str]) {
@@ -483,16 +440,9 @@ async fn a_learner_that_moves_stays_a_learner_and_answers_little() {
     assert!(members.iter().any(|member| member.id == id && member.is_learner && member.name == "m1"));
 
     let member = Arc::clone(cluster.member("m1"));
-    let edge = Edge::new(&member);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let shutdown = CancellationToken::new();
-    let serving =
-        tokio::spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
-    let channel = tonic::transport::Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-    assert_answers_as_learner(channel).await;
-    shutdown.cancel();
-    serving.await.unwrap();
+    let server = Server::of(Edge::new(&member)).await;
+    assert_answers_as_learner(server.channel()).await;
+    server.stop().await;
     cluster.stop().await;
 }
 
@@ -537,120 +487,67 @@ async fn moving_leadership_to_the_leader_itself_changes_nothing() {
     cluster.stop().await;
 }
 
-fn etcdctl(endpoint: &str, arguments: &[&str]) -> String {
-    let output = Command::new("etcdctl")
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", endpoint])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    text.concat().trim_end().to_owned()
-}
-
-fn start_store(
-    flags: &[&str],
-    shutdown: &CancellationToken,
-) -> tokio::task::JoinHandle<Result<(), store::cli::CliError>> {
-    use clap::Parser;
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: store::cli::Args,
-    }
-    let cli = Cli::parse_from(std::iter::once("store").chain(flags.iter().copied()));
-    tokio::spawn(store::cli::run(cli.args, shutdown.clone()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcdctl_adds_lists_updates_and_removes_members() {
-    if Command::new("etcdctl").arg("version").output().is_err() {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr()
-            .write_all(b"skipped: no etcdctl on PATH (`cargo xtask setup` installs it)\n")
-            .unwrap();
+    if !Etcdctl::is_installed() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let data = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let [client0, peer0, client1, peer1, elsewhere] = std::array::from_fn(|_| free_port());
-    let (shutdown0, shutdown1) = (CancellationToken::new(), CancellationToken::new());
-    let first = start_store(
-        &[
-            "--name",
-            "m0",
-            "--data-dir",
-            &data("m0"),
-            "--listen-client-urls",
-            &url(client0),
-            "--listen-peer-urls",
-            &url(peer0),
-            "--initial-cluster",
-            &format!("m0={}", url(peer0)),
-        ],
-        &shutdown0,
-    );
-    let endpoint = format!("127.0.0.1:{client0}");
+    let flags = |name: &str, client: u16, peer: u16, cluster: &str, state: &str| {
+        [
+            format!("--name={name}"),
+            format!("--data-dir={}", directory.path().join(name).display()),
+            format!("--listen-client-urls={}", url(client)),
+            format!("--listen-peer-urls={}", url(peer)),
+            format!("--initial-cluster={cluster}"),
+            format!("--initial-cluster-state={state}"),
+        ]
+    };
+    let first = Program::start(flags("m0", client0, peer0, &format!("m0={}", url(peer0)), "new"));
+    let etcdctl = Etcdctl::at(&format!("127.0.0.1:{client0}"));
     until("a first member that serves", async || {
-        etcdctl(&endpoint, &["endpoint", "health"]).contains("is healthy").then_some(())
+        etcdctl.run(&["endpoint", "health"]).await.contains("is healthy").then_some(())
     })
     .await;
-    let refused = etcdctl(&endpoint, &["member", "add", "m1", "--peer-urls", &url(peer0)]);
+    let refused = etcdctl.run(&["member", "add", "m1", "--peer-urls", &url(peer0)]).await;
     assert!(refused.contains("etcdserver: Peer URLs already exists"), "{refused}");
-    let added = etcdctl(&endpoint, &["member", "add", "m1", "--peer-urls", &url(peer1)]);
+    let added = etcdctl.run(&["member", "add", "m1", "--peer-urls", &url(peer1)]).await;
     assert!(added.contains("added to cluster"), "{added}");
     assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
     let id = added.split_whitespace().nth(1).unwrap().to_owned();
-    let listed = etcdctl(&endpoint, &["member", "list"]);
+    let listed = etcdctl.run(&["member", "list"]).await;
     assert!(listed.contains(&format!("{id}, unstarted, , {}, , false", url(peer1))), "{listed}");
     // The cluster exactly as etcdctl printed it.
     let cluster = added.lines().find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER=")).unwrap();
-    let second = start_store(
-        &[
-            "--name",
-            "m1",
-            "--data-dir",
-            &data("m1"),
-            "--listen-client-urls",
-            &url(client1),
-            "--listen-peer-urls",
-            &url(peer1),
-            "--initial-cluster",
-            cluster.trim_matches('"'),
-            "--initial-cluster-state",
-            "existing",
-        ],
-        &shutdown1,
-    );
+    let second = Program::start(flags("m1", client1, peer1, cluster.trim_matches('"'), "existing"));
     let started = format!("{id}, started, m1, {}, {}, false", url(peer1), url(client1));
     until("a second member that votes", async || {
-        etcdctl(&endpoint, &["member", "list"]).contains(&started).then_some(())
+        etcdctl.run(&["member", "list"]).await.contains(&started).then_some(())
     })
     .await;
-    let other = format!("127.0.0.1:{client1}");
-    assert_eq!(etcdctl(&other, &["put", "through", "m1"]), "OK");
-    let updated = etcdctl(&other, &["member", "update", &id, "--peer-urls", &url(elsewhere)]);
+    let other = Etcdctl::at(&format!("127.0.0.1:{client1}"));
+    assert_eq!(other.run(&["put", "through", "m1"]).await, "OK");
+    let updated = other.run(&["member", "update", &id, "--peer-urls", &url(elsewhere)]).await;
     assert!(updated.contains("updated in cluster"), "{updated}");
-    assert!(etcdctl(&endpoint, &["member", "list"]).contains(&url(elsewhere)));
-    let updated = etcdctl(&other, &["member", "update", &id, "--peer-urls", &url(peer1)]);
+    assert!(etcdctl.run(&["member", "list"]).await.contains(&url(elsewhere)));
+    let updated = other.run(&["member", "update", &id, "--peer-urls", &url(peer1)]).await;
     assert!(updated.contains("updated in cluster"), "{updated}");
     // One that has started would end the process of this test when it is removed.
-    let added = etcdctl(&endpoint, &["member", "add", "m2", "--peer-urls", &url(elsewhere)]);
+    let added = etcdctl.run(&["member", "add", "m2", "--peer-urls", &url(elsewhere)]).await;
     assert!(added.contains("added to cluster"), "{added}");
     let unstarted = added.split_whitespace().nth(1).unwrap().to_owned();
-    let removed = etcdctl(&other, &["member", "remove", &unstarted]);
+    let removed = other.run(&["member", "remove", &unstarted]).await;
     assert!(removed.contains("removed from cluster"), "{removed}");
-    let listed = etcdctl(&endpoint, &["member", "list"]);
+    let listed = etcdctl.run(&["member", "list"]).await;
     assert!(listed.contains(&started) && !listed.contains(&unstarted), "{listed}");
     let learner = ["member", "add", "m3", "--learner", "--peer-urls", &url(elsewhere)];
-    assert!(etcdctl(&other, &learner).contains("added to cluster"));
+    assert!(other.run(&learner).await.contains("added to cluster"));
     let refused =
-        etcdctl(&endpoint, &["member", "add", "m4", "--learner", "--peer-urls", "http://127.0.0.1:1"]);
+        etcdctl.run(&["member", "add", "m4", "--learner", "--peer-urls", "http://127.0.0.1:1"]).await;
     assert!(refused.contains("etcdserver: too many learner members in cluster"), "{refused}");
-    let refused = etcdctl(&endpoint, &["member", "remove", "1234"]);
+    let refused = etcdctl.run(&["member", "remove", "1234"]).await;
     assert!(refused.contains("etcdserver: member not found"), "{refused}");
-    shutdown1.cancel();
-    second.await.unwrap().unwrap();
-    shutdown0.cancel();
-    first.await.unwrap().unwrap();
+    second.stop().await;
+    first.stop().await;
 }

@@ -11,26 +11,21 @@
 )]
 
 mod generate;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod hits;
 mod peer;
 mod side;
 
 use std::fmt::Debug;
-use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use generate::{Generator, Request};
+use harness::Server;
 use hits::Hits;
 use peer::Peer;
 use proto::etcdserverpb as pb;
 use side::{Answer, Side, Until};
-use store::etcd::{Edge, EtcdOptions};
-use store::memory::MemoryStore;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 /// Requests to each peer.
 const REQUESTS: u64 = 100_000;
@@ -50,33 +45,6 @@ fn peers() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).map(|folder| folder.join("etcd"));
     installed.filter(|file| file.is_file()).take(1).collect()
-}
-
-/// Our own server on a free port.
-struct Ours {
-    channel: Channel,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-impl Ours {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let store = MemoryStore::new();
-        let edge = Edge::new(&Arc::new(store));
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
-        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-        Self { channel, shutdown, tasks }
-    }
-
-    async fn stop(mut self) {
-        self.shutdown.cancel();
-        drop(self.channel);
-        while self.tasks.join_next().await.is_some() {}
-    }
 }
 
 /// Differences that are meant, each with its reason. Everything else fails.
@@ -114,8 +82,8 @@ fn shown(number: u64, request: &Request, etcd: &impl Debug, ours: &impl Debug) -
 
 /// Sends one stream of requests to both and compares the answers.
 async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
-    let ours = Ours::start().await;
-    let (mut here, mut there) = (Side::new(ours.channel.clone()), Side::new(peer.channel()));
+    let ours = Server::start().await;
+    let (mut here, mut there) = (Side::new(ours.channel()), Side::new(peer.channel()));
     let mut generator = Generator::new(seed, peer.dialect());
     let mut hits = Hits::default();
     let mut differences = Vec::new();
@@ -161,8 +129,7 @@ async fn compare(peer: &Peer, seed: u64, requests: u64) -> Hits {
 async fn random_requests_are_answered_as_etcd_answers_them() {
     let peers = peers();
     if peers.is_empty() {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr().write_all(b"skipped: no etcd on PATH (`cargo xtask setup` installs it)\n").unwrap();
+        harness::skip("no etcd on PATH (`cargo xtask setup` installs it)");
         return;
     }
     let seed = number("KEELSON_DIFFERENTIAL_SEED").unwrap_or(1);

@@ -4,8 +4,6 @@
 //! that this server gives in their places.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,9 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 
 use super::json::{bytes, header, number};
-use super::{Client, Connection, DEADLINE, Outcome, Server, failed, recorded};
+use super::{Client, Connection, Outcome, PATIENCE, Server, failed, recorded, recordings};
 
-const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/etcd-wire/auth.jsonl");
 /// Calls that differ, each with the reason.
 const EXCEPTIONS: [(i64, &str); 2] = [
     (362, "the store in memory is one member and has nobody to hand over to"),
@@ -316,7 +313,7 @@ async fn play<Q, A: std::fmt::Debug>(
             let _ = requests.send(request(sent)).await;
             continue;
         }
-        let answer = tokio::time::timeout(DEADLINE, answers.next()).await.expect("no answer came");
+        let answer = tokio::time::timeout(PATIENCE, answers.next()).await.expect("no answer came");
         let ours = match answer {
             Some(answer) => answer.map(|it| format!("{:?}", normal(it))).map_err(|status| failed(&status)),
             None => return Err(format!("the stream ended before {step}")),
@@ -433,15 +430,11 @@ async fn replay(caller: &mut Caller, case: &Value) -> Result<(), String> {
 
 #[tokio::test]
 async fn recorded_calls_of_users_are_answered_as_etcd_answered_them() {
-    let Ok(recordings) = std::fs::read_to_string(Path::new(RECORDINGS)) else {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr().write_all(b"skipped: no recordings beside the repository\n").unwrap();
-        return;
-    };
+    let Some(recordings) = recordings("auth.jsonl") else { return };
     let server = Server::start().await;
     let mut tokens = Tokens::default();
     let (mut differences, mut replayed) = (Vec::new(), 0);
-    for case in recordings.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+    for case in recordings {
         let number = case["n"].as_i64().unwrap();
         if number == 50 {
             prepare(&server).await;

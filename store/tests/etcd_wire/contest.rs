@@ -6,7 +6,7 @@ use proto::{etcdserverpb as pb, mvccpb, v3electionpb as election, v3lockpb as lo
 use serde_json::Value;
 use tonic::Code;
 
-use super::{Client, DEADLINE, Outcome, json, plain, show};
+use super::{Client, Outcome, PATIENCE, json, plain, show};
 
 pub(crate) async fn call(client: &mut Client, rpc: &str, request: &Value) -> Option<Outcome> {
     let leader = || request.get("leader").map(leader_key);
@@ -67,7 +67,7 @@ pub(crate) async fn give_up(client: &mut Client, rpc: &str, request: &Value) -> 
         () = entered => {}
     }
     let cleaned = async { while client.revision().await < before + 2 {} };
-    tokio::time::timeout(DEADLINE, cleaned).await.expect("a call that was given up leaves nothing");
+    tokio::time::timeout(PATIENCE, cleaned).await.expect("a call that was given up leaves nothing");
     Err((Code::DeadlineExceeded, "Deadline Exceeded".to_owned()))
 }
 

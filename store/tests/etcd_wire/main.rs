@@ -4,23 +4,18 @@
 
 mod auth;
 mod contest;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod json;
 mod members;
 mod watch;
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
+use harness::{PATIENCE, Server};
 use proto::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use serde_json::Value;
-use store::etcd::{Edge, EtcdOptions};
-use store::memory::MemoryStore;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -28,7 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 /// Recorded calls, beside the repository.
-const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/etcd-wire/kv.jsonl");
+const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/etcd-wire");
 const SECTIONS: [&str; 11] = [
     "empty store",
     "put",
@@ -255,35 +250,13 @@ async fn prepare(client: &mut Client, case: &Value) {
         // The recording waited for a lease of two seconds to end.
         380 => {
             let expired = async { while client.revision().await < 118 {} };
-            tokio::time::timeout(DEADLINE, expired).await.expect("a lease of two seconds ends");
+            tokio::time::timeout(PATIENCE, expired).await.expect("a lease of two seconds ends");
         }
         _ => {}
     }
 }
 
-/// Longest wait for what must come, on the slowest machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A server over an empty store; ends when it is stopped.
-struct Server {
-    channel: Channel,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
 impl Server {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let store = MemoryStore::new();
-        let edge = Edge::new(&Arc::new(store));
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
-        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-        Self { channel, shutdown, tasks }
-    }
-
     fn client(&self) -> Client {
         Client::new(&self.connection(None))
     }
@@ -291,28 +264,27 @@ impl Server {
     /// Returns a connection that shows a token.
     fn connection(&self, token: Option<&str>) -> Connection {
         let token = token.map(|token| token.parse().unwrap());
-        InterceptedService::new(self.channel.clone(), Token(token))
+        InterceptedService::new(self.channel(), Token(token))
     }
+}
 
-    async fn stop(mut self) {
-        self.shutdown.cancel();
-        drop(self.channel);
-        while self.tasks.join_next().await.is_some() {}
-    }
+/// Returns what was recorded; says so when it is not there.
+fn recordings(file: &str) -> Option<Vec<Value>> {
+    let Ok(text) = std::fs::read_to_string(Path::new(RECORDINGS).join(file)) else {
+        harness::skip("no recordings beside the repository");
+        return None;
+    };
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 #[tokio::test]
 async fn recorded_calls_are_answered_as_etcd_answered_them() {
-    let Ok(recordings) = std::fs::read_to_string(Path::new(RECORDINGS)) else {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr().write_all(b"skipped: no recordings beside the repository\n").unwrap();
-        return;
-    };
+    let Some(recordings) = recordings("kv.jsonl") else { return };
     let server = Server::start().await;
     let mut client = server.client();
     let mut differences = Vec::new();
     let mut replayed = 0;
-    for case in recordings.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+    for case in recordings {
         let number = case["n"].as_i64().unwrap();
         let is_exception = EXCEPTIONS.iter().any(|&(exception, _)| exception == number);
         if !SECTIONS.contains(&case["section"].as_str().unwrap()) || is_exception {

@@ -1,20 +1,17 @@
 //! Recorded calls about members against a member of its own: the whole section that one process can play.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
 
 use proto::etcdserverpb as pb;
 use serde_json::Value;
-use store::etcd::{Edge, EtcdOptions};
+use store::etcd::Edge;
 use store::kv::Kv;
 use store::{Config, Member};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::{Outcome, RECORDINGS, failed, json, show};
+use super::{Outcome, Server, failed, json, recordings, show};
 
 /// The recorded member's peer URL. Nothing listens there; only the other side of it is played.
 const PEER_URL: &str = "http://127.0.0.1:32380";
@@ -129,32 +126,22 @@ fn texts(value: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recorded_calls_about_members_are_answered_as_etcd_answered_them() {
-    let Ok(recordings) = std::fs::read_to_string(Path::new(RECORDINGS)) else {
-        // Past the capture of output: the test runner counts these lines.
-        std::io::stderr().write_all(b"skipped: no recordings beside the repository\n").unwrap();
-        return;
-    };
+    let Some(recordings) = recordings("kv.jsonl") else { return };
     let directory = tempfile::tempdir().unwrap();
     let mut config = Config::single(directory.path().join("s1"), "s1", "127.0.0.1:32380");
     config.listen_peer = "127.0.0.1:0".to_owned();
     config.advertise_client_urls = vec!["http://127.0.0.1:32379".to_owned()];
     let member = Member::start(config, CancellationToken::new()).await.unwrap();
     member.read_index().await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let edge = Edge::new(&member);
-    let shutdown = CancellationToken::new();
-    let options = EtcdOptions::default();
-    let serving = tokio::spawn(store::etcd::serve(listener, None, edge, options, shutdown.clone()));
-    let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let server = Server::of(Edge::new(&member)).await;
     let mut client = Client {
-        cluster: pb::cluster_client::ClusterClient::new(channel.clone()),
-        maintenance: pb::maintenance_client::MaintenanceClient::new(channel),
+        cluster: pb::cluster_client::ClusterClient::new(server.channel()),
+        maintenance: pb::maintenance_client::MaintenanceClient::new(server.channel()),
         ids: BTreeMap::from([(443_629_905_751_424_238, member.responder().member_id)]),
     };
     let mut differences = Vec::new();
     let mut replayed = 0;
-    for case in recordings.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+    for case in recordings {
         let number = case["n"].as_i64().unwrap();
         let is_exception = EXCEPTIONS.iter().any(|&(exception, _)| exception == number);
         if case["section"] != "cluster" || is_exception {
@@ -174,7 +161,6 @@ async fn recorded_calls_about_members_are_answered_as_etcd_answered_them() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert_eq!(replayed, 22, "calls that are replayed");
-    shutdown.cancel();
-    serving.await.unwrap();
+    server.stop().await;
     member.stop().await;
 }

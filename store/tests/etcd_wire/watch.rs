@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Client, DEADLINE, Server};
+use super::{Client, PATIENCE, Server};
 
 /// One watch stream.
 struct Session {
@@ -18,7 +18,7 @@ struct Session {
 impl Session {
     async fn open(server: &Server) -> Self {
         let (requests, receiver) = mpsc::channel(16);
-        let mut client = pb::watch_client::WatchClient::new(server.channel.clone());
+        let mut client = pb::watch_client::WatchClient::new(server.channel());
         let responses = client.watch(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         Self { requests, responses }
     }
@@ -37,7 +37,7 @@ impl Session {
     }
 
     async fn next(&mut self) -> pb::WatchResponse {
-        let response = tokio::time::timeout(DEADLINE, self.responses.next()).await;
+        let response = tokio::time::timeout(PATIENCE, self.responses.next()).await;
         response.expect("no response came").expect("the stream ended").unwrap()
     }
 }

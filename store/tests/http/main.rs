@@ -3,23 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is a failed test")]
 
 mod gateway;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 use std::sync::Arc;
 
 use futures::StreamExt;
+use harness::Server;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use store::Member;
 use store::admin::Admin;
 use store::config::{Config, InitialMember};
-use store::etcd::{Edge, EtcdOptions};
+use store::etcd::Edge;
 use store::memory::MemoryStore;
 use store::mvcc::{Alarm, AlarmKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -28,29 +29,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-/// A server of one member; ends when it is stopped.
-struct Server {
-    address: String,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
 impl Server {
-    /// Serves an empty store.
-    async fn start() -> Self {
-        let store = MemoryStore::new();
-        Self::of(Edge::new(&Arc::new(store))).await
-    }
-
-    async fn of(edge: Edge) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
-        Self { address, shutdown, tasks }
-    }
-
     /// Sends a request by HTTP/1.1 and returns the open connection.
     async fn send(&self, request_line: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
@@ -68,15 +47,6 @@ impl Server {
         self.send(request_line, headers, body).await.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
-    }
-
-    async fn stop(mut self) {
-        self.shutdown.cancel();
-        while self.tasks.join_next().await.is_some() {}
     }
 }
 
@@ -143,7 +113,7 @@ async fn a_member_without_a_leader_is_alive_but_not_ready() {
     check(&server, "/livez", (200, "ok\n")).await;
     check(&server, "/readyz", (503, not_ready)).await;
     check(&server, "/readyz?exclude=linearizable_read", (200, "ok\n")).await;
-    let mut health = HealthClient::new(server.channel().await);
+    let mut health = HealthClient::new(server.channel());
     let status = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
     assert_eq!(status, ServingStatus::NotServing);
     drop(health);
@@ -175,7 +145,7 @@ async fn version_and_metrics_are_told_by_both_versions_of_http() {
 #[tokio::test]
 async fn a_health_watch_hears_that_the_server_ends() {
     let server = Server::start().await;
-    let mut health = HealthClient::new(server.channel().await);
+    let mut health = HealthClient::new(server.channel());
     let request = HealthCheckRequest { service: "v3lockpb.Lock".to_owned() };
     let mut changes = health.watch(request).await.unwrap().into_inner();
     assert_eq!(changes.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
@@ -189,7 +159,7 @@ async fn a_health_watch_hears_that_the_server_ends() {
 #[tokio::test]
 async fn reflection_lists_what_is_served_and_describes_it() {
     let server = Server::start().await;
-    let mut client = ServerReflectionClient::new(server.channel().await);
+    let mut client = ServerReflectionClient::new(server.channel());
     let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
     let requests = [
         ask(MessageRequest::ListServices(String::new())),
