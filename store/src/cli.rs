@@ -8,10 +8,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 
+use crate::auth::TOKEN_TTL;
 use crate::config::{ClusterState, Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
 use crate::directory::DirectoryError;
 use crate::env::error_chain;
-use crate::etcd::{self, CertificateNames, Edge, EtcdOptions};
+use crate::etcd::{self, AuthOptions, BcryptCost, CertificateNames, Edge, EtcdOptions, TokenKind};
 use crate::member::{AutoCompaction, JoinError, Member, MemberError};
 use crate::net::PeerTls;
 use crate::wal::{WalConfig, is_full};
@@ -89,9 +90,15 @@ pub struct Args {
     /// A client that shows no token is the user whom its certificate names
     #[arg(long, env = "ETCD_CLIENT_CERT_AUTH", requires = "trusted_ca_file")]
     pub client_cert_auth: bool,
-    /// Kind of the tokens that clients get for their password: simple
+    /// Tokens that clients get for their password: simple, or jwt,sign-method=RS256,priv-key=FILE[,pub-key=FILE][,ttl=5m]
     #[arg(long, env = "ETCD_AUTH_TOKEN", default_value = "simple")]
     pub auth_token: String,
+    /// Seconds that a simple token lives from its last use
+    #[arg(long, env = "ETCD_AUTH_TOKEN_TTL", default_value_t = TOKEN_TTL.as_secs())]
+    pub auth_token_ttl: u64,
+    /// Cost of the hash of a new password: 4 to 31, each step twice the work
+    #[arg(long, env = "ETCD_BCRYPT_COST", default_value_t = 10)]
+    pub bcrypt_cost: u32,
     /// Certificate for other members to see
     #[arg(long, env = "ETCD_PEER_CERT_FILE", requires_all = ["peer_key_file", "peer_trusted_ca_file"])]
     pub peer_cert_file: Option<PathBuf>,
@@ -158,9 +165,7 @@ impl From<MemberError> for CliError {
 /// [`CliError::Usage`] before anything is written when flags, ports or data directory cannot be used.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError> {
     let client_tls = client_tls(&args)?;
-    check_auth_token(&args.auth_token)?;
-    let certificate_names =
-        if args.client_cert_auth { CertificateNames::AreUsers } else { CertificateNames::Ignored };
+    let auth = auth_options(&args)?;
     let client_addresses = addresses(&args.listen_client_urls)?;
     let metrics_addresses = addresses(&args.listen_metrics_urls)?;
     let config = config(&args)?;
@@ -170,7 +175,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError
     // The member ends after its clients have been served, so it has a token of its own.
     let member = Member::start(config, CancellationToken::new()).await?;
     announce(&args.name, &member, &listeners);
-    let edge = Edge::new(&member).with_certificate_names(certificate_names);
+    let edge = Edge::new(&member).with_auth(auth);
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         let (tls, edge, shutdown) = (client_tls.clone(), edge.clone(), shutdown.clone());
@@ -251,6 +256,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         snapshot_entries: SNAPSHOT_ENTRIES,
         entries_kept: None,
         auto_compaction: auto_compaction(args)?,
+        token_ttl: Duration::from_secs(args.auth_token_ttl),
         quota_bytes: u64::try_from(args.quota_backend_bytes).unwrap_or(0),
         peer_tls: peer_tls(args)?,
         fatal: None,
@@ -283,12 +289,12 @@ fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
     }
 }
 
-fn check_auth_token(kind: &str) -> Result<(), CliError> {
-    match kind.split(',').next() {
-        Some("simple") => Ok(()),
-        Some("jwt") => Err(CliError::Usage("not implemented: --auth-token=jwt; use simple".to_owned())),
-        Some(_) | None => Err(CliError::Usage(format!("--auth-token: {kind} is not simple"))),
-    }
+fn auth_options(args: &Args) -> Result<AuthOptions, CliError> {
+    let tokens = TokenKind::read(&args.auth_token)
+        .map_err(|error| CliError::Usage(format!("--auth-token={}: {error}", args.auth_token)))?;
+    let certificate_names =
+        if args.client_cert_auth { CertificateNames::AreUsers } else { CertificateNames::Ignored };
+    Ok(AuthOptions { certificate_names, tokens, bcrypt_cost: BcryptCost::new(args.bcrypt_cost) })
 }
 
 fn or_default(urls: &[String], default: &[String]) -> Vec<String> {

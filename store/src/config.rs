@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::auth::TOKEN_TTL;
 use crate::env::Fatal;
 use crate::member::AutoCompaction;
 use crate::net::PeerTls;
@@ -89,6 +90,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// History to forget without being asked.
     pub auto_compaction: AutoCompaction,
+    /// How long a simple token lives from its last use.
+    pub token_ttl: Duration,
     /// Mutual TLS between members; plain text without it.
     pub peer_tls: Option<PeerTls>,
     /// Ends the member; `None` prints the message and exits the process with code 1.
@@ -115,6 +118,7 @@ impl Config {
             entries_kept: None,
             quota_bytes: 0,
             auto_compaction: AutoCompaction::Off,
+            token_ttl: TOKEN_TTL,
             peer_tls: None,
             fatal: None,
         }

@@ -14,11 +14,11 @@ use transport::tls::ServerTls;
 
 use crate::contest::Contests;
 use crate::gateway;
+pub use crate::grpc::{AuthOptions, BcryptCost, CertificateNames, Edge, TokenKind};
 use crate::grpc::{
     AuthService, ClusterService, ElectionService, HealthService, KvService, LearnerGate, LeaseService,
     LockService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService, reflection,
 };
-pub use crate::grpc::{CertificateNames, Edge};
 use crate::health::Health;
 use crate::http;
 

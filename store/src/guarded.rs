@@ -51,34 +51,38 @@ pub struct Sessions {
     pub(crate) hashing: Semaphore,
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
+impl Sessions {
+    /// Knows nobody yet; a token ends `token_ttl` after its last use.
+    pub(crate) fn new(token_ttl: Duration) -> Self {
         Self {
             enabled_at: AtomicU64::new(0),
-            tokens: Mutex::default(),
+            tokens: Mutex::new(Tokens::new(token_ttl)),
             started: Instant::now(),
             hashing: Semaphore::new(HASHING_MAX),
         }
     }
-}
 
-impl Sessions {
+    /// Returns the auth revision while authentication is on, 0 while it is off, as far as this member knows.
+    pub(crate) fn auth_revision(&self) -> u64 {
+        self.enabled_at.load(Ordering::Acquire)
+    }
+
     /// Whether requests are checked, as far as this member knows.
     pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled_at.load(Ordering::Acquire) != 0
+        self.auth_revision() != 0
     }
 
     /// Returns whom a token stands for; `None` when this member does not know it.
     pub(crate) fn caller(&self, token: &Secret) -> Option<Caller> {
         // Read first: were the user replaced meanwhile, the caller would carry the older revision and be refused.
-        let auth_revision = self.enabled_at.load(Ordering::Acquire);
+        let auth_revision = self.auth_revision();
         let name = self.tokens().user(self.now(), token)?;
         Some(Caller::User { name, auth_revision })
     }
 
     /// Returns the caller whom a certificate proves.
     pub(crate) fn certified(&self, name: &str) -> Caller {
-        let auth_revision = self.enabled_at.load(Ordering::Acquire);
+        let auth_revision = self.auth_revision();
         Caller::User { name: name.to_owned(), auth_revision }
     }
 

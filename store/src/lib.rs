@@ -32,6 +32,7 @@ pub mod plant;
 mod raft;
 pub mod wal;
 pub mod watch;
+pub mod web_token;
 pub mod wire;
 
 pub use config::Config;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
-use crate::auth::SessionChange;
+use crate::auth::{SessionChange, TOKEN_TTL};
 use crate::engine::{Engine, EngineError, MemoryEngine};
 use crate::guarded::{Guarded, Sessions};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
@@ -79,7 +79,7 @@ impl MemoryStore {
             store: RwLock::new(store),
             hub,
             leases: Mutex::new(leases),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(TOKEN_TTL),
             started: Instant::now(),
         });
         let stop = CancellationToken::new();

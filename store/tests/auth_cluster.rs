@@ -7,6 +7,7 @@ mod harness;
 use harness::{Cluster, Server, until};
 use proto::authpb::{Permission, UserAddOptions, permission};
 use proto::etcdserverpb as pb;
+use store::etcd::{AuthOptions, TokenKind};
 use store::kv::{Consistency, Kv};
 use store::mvcc::{KeyRange, Range};
 use tonic::{Code, Request, Status};
@@ -33,9 +34,13 @@ impl Server {
     }
 
     async fn put(&self, token: Option<&str>, key: &str) -> Result<(), Code> {
+        self.try_put(token, key).await.map_err(|status| status.code())
+    }
+
+    async fn try_put(&self, token: Option<&str>, key: &str) -> Result<(), Status> {
         let put = pb::PutRequest { key: key.to_owned().into(), ..pb::PutRequest::default() };
         let mut client = pb::kv_client::KvClient::new(self.channel());
-        client.put(with_token(put, token)).await.map(|_| ()).map_err(|status| status.code())
+        client.put(with_token(put, token)).await.map(|_| ())
     }
 
     async fn get(&self, token: Option<&str>, key: &str) -> Result<(), Code> {
@@ -134,5 +139,44 @@ async fn what_was_revoked_is_revoked_on_a_member_that_was_away() {
     cluster.start_member(away).await;
     let server = cluster.server(away);
     assert_eq!(server.put(None, "a/1").await, Err(Code::InvalidArgument), "after a restart as well");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_token_is_taken_by_all_until_users_or_roles_change() {
+    let files = tempfile::tempdir().unwrap();
+    let secret = files.path().join("secret");
+    std::fs::write(&secret, "shared by all members").unwrap();
+    let tokens = TokenKind::read(&format!("jwt,sign-method=HS256,priv-key={}", secret.display())).unwrap();
+    let mut cluster = Cluster::with_auth(AuthOptions { tokens, ..AuthOptions::default() }).await;
+    cluster.server(0).enable().await;
+    let token = cluster.server(0).login("alice", "alice's password").await.unwrap();
+    let bearer = format!("Bearer {token}");
+    // Nobody has to be told of it: a member that was restarted takes it as well.
+    cluster.stop_member(2).await;
+    cluster.start_member(2).await;
+    cluster.member(2).read_index().await.unwrap();
+    for number in 0..3 {
+        let server = cluster.server(number);
+        assert_eq!(server.put(Some(&token), "a/1").await, Ok(()), "member {number}");
+        assert_eq!(server.get(Some(&bearer), "a/1").await, Ok(()), "member {number}");
+        assert_eq!(server.put(Some(&token), "b/1").await, Err(Code::PermissionDenied));
+        assert_eq!(server.put(Some(&token.to_lowercase()), "a/1").await, Err(Code::Unauthenticated));
+        assert_eq!(server.put(None, "a/1").await, Err(Code::InvalidArgument));
+    }
+    let root = cluster.server(1).login("root", "root's password").await.unwrap();
+    let role = pb::AuthRoleAddRequest { name: "another".to_owned() };
+    cluster.server(1).auth().role_add(with_token(role, Some(&root))).await.unwrap();
+    for number in 0..3 {
+        let refused = cluster.server(number).try_put(Some(&token), "a/1").await.unwrap_err();
+        let seen = (refused.code(), refused.message());
+        assert_eq!(
+            seen,
+            (Code::InvalidArgument, "etcdserver: revision of auth store is old"),
+            "member {number}"
+        );
+    }
+    let again = cluster.server(2).login("alice", "alice's password").await.unwrap();
+    assert_eq!(cluster.server(0).put(Some(&again), "a/1").await, Ok(()));
     cluster.stop().await;
 }

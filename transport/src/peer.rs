@@ -42,3 +42,10 @@ pub fn subject_of(certificate: &[u8]) -> Option<Subject> {
         subject.iter_organization().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect();
     Some(Subject { common_name, organizations })
 }
+
+/// Returns the key that a DER certificate is about, as its algorithm writes it; `None` when it cannot be parsed.
+#[must_use]
+pub fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.public_key().subject_public_key.data.to_vec())
+}

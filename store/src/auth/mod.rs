@@ -30,4 +30,5 @@ pub use record::{Role, User};
 pub use refusal::AuthRefusal;
 pub(crate) use state::RecordKey;
 pub use state::{AuthState, ROOT};
+pub use tokens::TOKEN_TTL;
 pub(crate) use tokens::{Ended, SessionChange, Tokens, enabled_at};

@@ -8,7 +8,7 @@ use super::{AuthCommand, AuthState, Secret};
 use crate::mvcc::Command;
 
 /// A token ends this long after its last use (etcd's default).
-const TOKEN_TTL: Duration = Duration::from_secs(300);
+pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Most tokens at a time, at some hundred bytes each; beyond it those go first that were not used for longest.
 const TOKENS_MAX: usize = 100_000;
 
@@ -75,8 +75,9 @@ pub(crate) fn enabled_at(auth: &AuthState) -> u64 {
 }
 
 /// All tokens that this member takes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tokens {
+    ttl: Duration,
     sessions: HashMap<Secret, Session>,
 }
 
@@ -87,6 +88,11 @@ struct Session {
 }
 
 impl Tokens {
+    /// Returns no sessions; each will end `ttl` after its last use.
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, sessions: HashMap::new() }
+    }
+
     pub(crate) fn began(&mut self, now: Duration, user: String, token: Secret) {
         if self.sessions.len() >= TOKENS_MAX {
             self.make_room(now);
@@ -105,7 +111,7 @@ impl Tokens {
     /// Returns whom a token stands for, and starts its time anew.
     pub(crate) fn user(&mut self, now: Duration, token: &Secret) -> Option<String> {
         let session = self.sessions.get_mut(token)?;
-        if is_over(session, now) {
+        if is_over(session, now, self.ttl) {
             self.sessions.remove(token);
             return None;
         }
@@ -114,7 +120,7 @@ impl Tokens {
     }
 
     fn make_room(&mut self, now: Duration) {
-        self.sessions.retain(|_, session| !is_over(session, now));
+        self.sessions.retain(|_, session| !is_over(session, now, self.ttl));
         if self.sessions.len() < TOKENS_MAX {
             return;
         }
@@ -127,8 +133,8 @@ impl Tokens {
     }
 }
 
-fn is_over(session: &Session, now: Duration) -> bool {
-    now.saturating_sub(session.used) >= TOKEN_TTL
+fn is_over(session: &Session, now: Duration, ttl: Duration) -> bool {
+    now.saturating_sub(session.used) >= ttl
 }
 
 #[cfg(test)]
@@ -142,7 +148,7 @@ mod tests {
     }
 
     fn tokens() -> Tokens {
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new(TOKEN_TTL);
         tokens.began(START, "alice".to_owned(), token(1));
         tokens.began(START, "alice".to_owned(), token(2));
         tokens.began(START, "bob".to_owned(), token(3));
@@ -174,7 +180,7 @@ mod tests {
 
     #[test]
     fn there_is_a_limit_and_the_newest_stay() {
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new(TOKEN_TTL);
         for number in 0..=TOKENS_MAX {
             let now = START + Duration::from_nanos(u64::try_from(number).unwrap());
             tokens.began(now, "alice".to_owned(), token(number));

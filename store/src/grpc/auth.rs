@@ -4,7 +4,7 @@ use pb::auth_server::Auth as Service;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Credential, Edge, Guard, password};
+use super::{Credential, Edge, Guard, TokenKind, password};
 use crate::auth::{Access, AuthCommand, AuthRefusal, Caller, Secret, User};
 use crate::kv::KvError;
 use crate::mvcc::{Command, Refusal};
@@ -39,21 +39,38 @@ impl AuthService {
     async fn prove(&self, name: &str, given: &str) -> Result<u64, Status> {
         let guard = self.edge.guard_for(Credential::Nothing);
         guard.confirm().await?;
-        let (hash, auth_revision) = guard
+        let (known, auth_revision) = guard
             .read(Access::Anyone, |store| {
                 let auth = store.auth();
-                let user = match auth.user(name) {
-                    _ if !auth.is_enabled() => Err(AuthRefusal::NotEnabled),
+                if !auth.is_enabled() {
+                    return Ok(Err(AuthRefusal::NotEnabled.into()));
+                }
+                let known = match auth.user(name) {
                     Some(user) => user.password_hash.clone().ok_or(AuthRefusal::NoPasswordUser),
                     None => Err(AuthRefusal::Failed),
                 };
-                Ok(user.map(|hash| (hash, auth.revision())).map_err(Refusal::from))
+                Ok(Ok((known, auth.revision())))
             })
             .await?;
-        if password::matches(&self.edge, given.to_owned(), hash).await? {
-            Ok(auth_revision)
-        } else {
-            Err(AuthRefusal::Failed.into())
+        let hash = known.clone().unwrap_or_else(|_| password::decoy(&self.edge));
+        let is_right = password::matches(&self.edge, given.to_owned(), hash).await?;
+        known?;
+        if is_right { Ok(auth_revision) } else { Err(AuthRefusal::Failed.into()) }
+    }
+
+    /// Returns a token for a user who was proved at `auth_revision`; `None` when that is not the present any more.
+    async fn token(&self, user: &str, auth_revision: u64) -> Result<Option<Secret>, Status> {
+        if let TokenKind::Web(signer) = &self.edge.auth_options.tokens {
+            return Ok(Some(signer.sign(user, auth_revision)?));
+        }
+        let token = simple_token(self.edge.auth.unguessable());
+        let session =
+            AuthCommand::BeginSession { user: user.to_owned(), token: token.clone(), auth_revision };
+        let command = Box::new(Command::Auth(session));
+        match self.edge.auth.propose(&Command::Guarded { caller: Caller::Nobody, command }).await {
+            Err(KvError::Auth(AuthRefusal::OldRevision)) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(Some(token)),
         }
     }
 
@@ -65,7 +82,7 @@ impl AuthService {
 }
 
 /// Returns a token in the form of etcd's simple ones: text, a dot, a number.
-fn token(unguessable: u128) -> Secret {
+fn simple_token(unguessable: u128) -> Secret {
     Secret(format!("{unguessable:032x}.0"))
 }
 
@@ -108,17 +125,9 @@ impl Service for AuthService {
         let pb::AuthenticateRequest { name, password } = request.into_inner();
         for _ in 0..LOGIN_ATTEMPTS_MAX {
             let auth_revision = self.prove(&name, &password).await?;
-            let token = token(self.edge.auth.unguessable());
-            let session =
-                AuthCommand::BeginSession { user: name.clone(), token: token.clone(), auth_revision };
-            let command = Box::new(Command::Auth(session));
-            match self.edge.auth.propose(&Command::Guarded { caller: Caller::Nobody, command }).await {
-                Err(KvError::Auth(AuthRefusal::OldRevision)) => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {
-                    let header = self.edge.header();
-                    return Ok(Response::new(pb::AuthenticateResponse { header, token: token.0 }));
-                }
+            if let Some(token) = self.token(&name, auth_revision).await? {
+                let header = self.edge.header();
+                return Ok(Response::new(pb::AuthenticateResponse { header, token: token.0 }));
             }
         }
         Err(AuthRefusal::OldRevision.into())

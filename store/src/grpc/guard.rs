@@ -4,13 +4,14 @@
 //! same lock that they read under. While authentication is off, a request costs one look at that. Commands are guarded even then:
 //! this member may be the last to hear that it was switched on.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::Request;
 use transport::peer::Peer;
 
-use super::Edge;
+use super::{Edge, TokenKind};
 use crate::auth::{Access, AuthRefusal, Caller, Secret, access_of};
 use crate::engine::EngineError;
 use crate::guarded::Sessions;
@@ -45,7 +46,10 @@ impl Credential {
         let shown = TOKEN_KEYS.iter().find_map(|key| request.metadata().get(*key));
         match shown {
             // A token that is no text is nobody's.
-            Some(token) => Self::Token(Secret(token.to_str().unwrap_or_default().to_owned())),
+            Some(token) => {
+                let token = token.to_str().unwrap_or_default();
+                Self::Token(Secret(token.strip_prefix("Bearer ").unwrap_or(token).to_owned()))
+            }
             None => match names {
                 CertificateNames::Ignored => Self::Nothing,
                 CertificateNames::AreUsers => {
@@ -61,6 +65,8 @@ impl Credential {
 pub(crate) struct Guard<'a> {
     pub(super) edge: &'a Edge,
     pub(super) credential: Credential,
+    /// Whom the signature of a web token names: looked at once per request.
+    pub(super) signed: OnceLock<Option<Caller>>,
 }
 
 /// What a client wants to know of a lease.
@@ -215,6 +221,10 @@ impl Guard<'_> {
     }
 
     async fn bearer(&self, token: &Secret) -> Result<Caller, KvError> {
+        if let TokenKind::Web(signer) = &self.edge.auth_options.tokens {
+            let caller = self.signed.get_or_init(|| signer.caller(token));
+            return caller.clone().ok_or(AuthRefusal::InvalidToken.into());
+        }
         if let Some(caller) = self.sessions().caller(token) {
             return Ok(caller);
         }
@@ -229,11 +239,20 @@ impl Guard<'_> {
 
     /// Whether who asks must be found out again: something changed since, or this member did not know that it matters.
     fn is_outdated(&self, refusal: AuthRefusal, caller: &Caller) -> bool {
-        let shows_something = match self.credential {
-            Credential::Nothing => false,
-            Credential::Token(_) | Credential::Certificate(_) => true,
-        };
-        refusal == AuthRefusal::OldRevision || *caller == Caller::Nobody && shows_something
+        match (caller, &self.credential) {
+            (Caller::Nobody, Credential::Nothing) => false,
+            (Caller::Nobody, Credential::Token(_) | Credential::Certificate(_)) => true,
+            (Caller::User { auth_revision, .. }, _) => {
+                // A web token is of one revision. A later one than this member knows is worth another look, an older one is not.
+                let may_follow = match (&self.edge.auth_options.tokens, &self.credential) {
+                    (TokenKind::Web(_), Credential::Token(_)) => {
+                        *auth_revision > self.sessions().auth_revision()
+                    }
+                    (TokenKind::Simple | TokenKind::Web(_), _) => true,
+                };
+                refusal == AuthRefusal::OldRevision && may_follow
+            }
+        }
     }
 
     fn sessions(&self) -> &Sessions {

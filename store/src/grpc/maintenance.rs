@@ -3,10 +3,11 @@
 use futures::stream::BoxStream;
 use pb::maintenance_server::Maintenance as Service;
 use proto::etcdserverpb as pb;
+use semver::Version;
 use tonic::{Request, Response, Status};
 
 use super::Edge;
-use super::status::alarm_text;
+use super::status::{self, alarm_text};
 use crate::auth::Access;
 use crate::mvcc::{Alarm, Revision};
 
@@ -144,11 +145,83 @@ impl Service for MaintenanceService {
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
+    /// Nothing that only a later version reads is ever written, so there is no downgrade to end, and none is begun.
     async fn downgrade(
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        use pb::downgrade_request::DowngradeAction;
         self.edge.guard(&request).permit(Access::Admin).await?;
-        Err(Status::unimplemented("not implemented: downgrades"))
+        let request = request.get_ref();
+        match DowngradeAction::try_from(request.action) {
+            Ok(DowngradeAction::Validate) => check_downgrade(&request.version)?,
+            Ok(DowngradeAction::Enable) => {
+                check_downgrade(&request.version)?;
+                return Err(Status::unimplemented("not implemented: downgrades"));
+            }
+            Ok(DowngradeAction::Cancel) => {}
+            Err(_) => return Err(status::unknown_method()),
+        }
+        let Version { major, minor, .. } = own_version();
+        Ok(Response::new(pb::DowngradeResponse {
+            header: self.edge.header(),
+            version: format!("{major}.{minor}"),
+        }))
+    }
+}
+
+fn own_version() -> Version {
+    Version::parse(ETCD_VERSION).expect("the constant is a version")
+}
+
+/// Only the minor version before the present one can be gone back to. A target may leave out its patch.
+fn check_downgrade(target: &str) -> Result<(), Status> {
+    let target = Version::parse(target).or_else(|_| Version::parse(&format!("{target}.0")));
+    let target = target.map_err(|_| status::wrong_downgrade_format())?;
+    let own = own_version();
+    if (target.major, target.minor.saturating_add(1)) == (own.major, own.minor) {
+        Ok(())
+    } else {
+        Err(status::invalid_downgrade_target())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pb::downgrade_request::DowngradeAction;
+    use tonic::Code;
+
+    use super::*;
+    use crate::memory::MemoryStore;
+
+    async fn check(action: DowngradeAction, target: &str, expected: Result<&str, (Code, &str)>) {
+        let maintenance = MaintenanceService { edge: Edge::new(&Arc::new(MemoryStore::new())) };
+        let request = pb::DowngradeRequest { action: action.into(), version: target.to_owned() };
+        let answer =
+            maintenance.downgrade(Request::new(request)).await.map(|answer| answer.into_inner().version);
+        let answer = answer.map_err(|status| (status.code(), status.message().to_owned()));
+        let expected = expected.map(str::to_owned).map_err(|(code, text)| (code, text.to_owned()));
+        assert_eq!(answer, expected, "{action:?} {target:?}");
+    }
+
+    #[tokio::test]
+    async fn a_downgrade_is_judged_as_etcd_judges_it_and_never_begun() {
+        use DowngradeAction::{Cancel, Enable, Validate};
+        let format = Err((Code::InvalidArgument, "etcdserver: wrong downgrade target version format"));
+        let invalid = Err((Code::InvalidArgument, "etcdserver: invalid downgrade target version"));
+        for target in ["3.5", "3.5.0", "3.5.21"] {
+            check(Validate, target, Ok("3.6")).await;
+            check(Enable, target, Err((Code::Unimplemented, "not implemented: downgrades"))).await;
+        }
+        for target in ["", "x", "3", "3.5.x"] {
+            check(Validate, target, format).await;
+        }
+        for target in ["3.4", "3.6.0", "3.7", "2.5", "3.18446744073709551615.0"] {
+            check(Validate, target, invalid).await;
+            check(Enable, target, invalid).await;
+        }
+        check(Cancel, "", Ok("3.6")).await;
     }
 }

@@ -16,7 +16,7 @@ pub(crate) mod reflection;
 pub(crate) mod status;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use proto::etcdserverpb as pb;
 use tonic::{Request, Status};
@@ -25,6 +25,7 @@ use crate::admin::Admin;
 use crate::guarded::Guarded;
 use crate::kv::{Kv, Responder};
 use crate::mvcc::Revision;
+use crate::web_token::{OptionsError, TokenOptions, TokenSigner};
 
 pub(crate) use auth::AuthService;
 pub(crate) use cluster::ClusterService;
@@ -37,6 +38,7 @@ pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
 pub(crate) use lock::LockService;
 pub(crate) use maintenance::{ETCD_VERSION, MaintenanceService, STORAGE_VERSION};
+pub use password::BcryptCost;
 pub(crate) use watch::WatchService;
 
 /// Largest request, as the log would carry it (etcd's default).
@@ -51,7 +53,40 @@ pub struct Edge {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) admin: Arc<dyn Admin>,
     auth: Arc<dyn Guarded>,
-    certificate_names: CertificateNames,
+    auth_options: AuthOptions,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, Default)]
+pub struct AuthOptions {
+    pub certificate_names: CertificateNames,
+    pub tokens: TokenKind,
+    pub bcrypt_cost: BcryptCost,
+}
+
+/// What stands for a user between two logins.
+#[derive(Clone, Debug, Default)]
+pub enum TokenKind {
+    /// A session that all members are told of.
+    #[default]
+    Simple,
+    /// A text that is signed.
+    Web(Arc<TokenSigner>),
+}
+
+impl TokenKind {
+    /// Reads a value of `--auth-token`, and the keys that it names.
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is no use in the keys.
+    pub fn read(text: &str) -> Result<Self, OptionsError> {
+        match TokenOptions::parse(text)? {
+            TokenOptions::Simple => Ok(Self::Simple),
+            TokenOptions::Web(options) => {
+                TokenSigner::new(&options).map(|signer| Self::Web(Arc::new(signer)))
+            }
+        }
+    }
 }
 
 impl Edge {
@@ -62,14 +97,14 @@ impl Edge {
             kv: Arc::<S>::clone(store),
             admin: Arc::<S>::clone(store),
             auth: Arc::<S>::clone(store),
-            certificate_names: CertificateNames::Ignored,
+            auth_options: AuthOptions::default(),
         }
     }
 
-    /// Says which certificates count as a proof of who asks.
+    /// Says how clients prove who they are.
     #[must_use]
-    pub fn with_certificate_names(self, certificate_names: CertificateNames) -> Self {
-        Self { certificate_names, ..self }
+    pub fn with_auth(self, auth_options: AuthOptions) -> Self {
+        Self { auth_options, ..self }
     }
 
     /// Returns the store as the sender of a request may use it. The one place where clients are told apart.
@@ -79,11 +114,11 @@ impl Edge {
 
     /// Returns the store as the owner of a stream may use it.
     fn guard_for(&self, credential: Credential) -> Guard<'_> {
-        Guard { edge: self, credential }
+        Guard { edge: self, credential, signed: OnceLock::new() }
     }
 
     fn credential<T>(&self, request: &Request<T>) -> Credential {
-        Credential::of(request, self.certificate_names)
+        Credential::of(request, self.auth_options.certificate_names)
     }
 
     /// Returns a header with the store's present revision.

@@ -8,6 +8,7 @@ use crate::auth::AuthRefusal;
 use crate::contest::ContestError;
 use crate::kv::KvError;
 use crate::mvcc::{Alarm, AlarmKind};
+use crate::web_token::SignError;
 use crate::wire::WireError;
 
 fn etcd(code: Code, text: &str) -> Status {
@@ -69,6 +70,16 @@ impl From<AuthRefusal> for Status {
             AuthRefusal::InvalidToken => etcd(Code::Unauthenticated, "invalid auth token"),
             AuthRefusal::PermissionDenied => etcd(Code::PermissionDenied, "permission denied"),
             AuthRefusal::OldRevision => invalid("revision of auth store is old"),
+        }
+    }
+}
+
+/// Neither is in etcd's map of errors.
+impl From<SignError> for Status {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::VerifyOnly => Self::unknown(error.to_string()),
+            SignError::Failed(_) => Self::internal(error.to_string()),
         }
     }
 }
@@ -157,6 +168,18 @@ pub(super) fn not_for_learner() -> Status {
 
 pub(super) fn request_too_large() -> Status {
     etcd(Code::InvalidArgument, "request is too large")
+}
+
+pub(super) fn wrong_downgrade_format() -> Status {
+    etcd(Code::InvalidArgument, "wrong downgrade target version format")
+}
+
+pub(super) fn invalid_downgrade_target() -> Status {
+    etcd(Code::InvalidArgument, "invalid downgrade target version")
+}
+
+pub(super) fn unknown_method() -> Status {
+    etcd(Code::Unknown, "unknown method")
 }
 
 /// As the library words it that etcd hashes with.

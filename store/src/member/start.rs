@@ -80,6 +80,8 @@ pub struct MemberConfig {
     /// Most that rows may take; 0 for no quota.
     pub quota_bytes: u64,
     pub auto_compaction: AutoCompaction,
+    /// How long a simple token lives from its last use.
+    pub token_ttl: Duration,
 }
 
 /// A running member of the replicated store.
@@ -223,6 +225,7 @@ impl Member {
             entries_kept: config.entries_kept,
             quota_bytes: config.quota_bytes,
             auto_compaction: config.auto_compaction,
+            token_ttl: config.token_ttl,
         };
         tracing::info!(
             member = format!("{member_id:x}"),
@@ -272,7 +275,7 @@ impl Member {
         // The machine tells where it stands when it opens.
         let hub = Arc::new(Hub::new(Revision::FIRST));
         let peer_address = listener.local_address().ok();
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(Sessions::new(config.token_ttl));
         let observer = Box::new(MemberObserver {
             hub: Arc::clone(&hub),
             leases: Arc::clone(&leases),

@@ -20,7 +20,7 @@ use super::{Client, Connection, Outcome, PATIENCE, Server, failed, recorded, rec
 /// Calls that differ, each with the reason.
 const EXCEPTIONS: [(i64, &str); 2] = [
     (362, "the store in memory is one member and has nobody to hand over to"),
-    (363, "downgrades are not implemented"),
+    (363, "our version is another one"),
 ];
 /// Fields that differ from cluster to cluster, from program to program, or with time.
 const VOLATILE: [&str; 6] = ["cluster_id", "member_id", "raft_term", "TTL", "hash", "members"];

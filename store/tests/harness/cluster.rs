@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use store::config::{Config, InitialMember};
-use store::etcd::Edge;
+use store::etcd::{AuthOptions, Edge};
 use store::kv::{Kv, KvError};
 use store::mvcc::{Op, Put, Txn};
 use store::wal::WalConfig;
@@ -62,21 +62,32 @@ pub struct Cluster {
     ports: Vec<u16>,
     running: Vec<Option<(Arc<Member>, Server)>>,
     adjust: fn(usize, &mut Config),
+    auth: AuthOptions,
 }
 
 impl Cluster {
     pub async fn start() -> Self {
-        Self::adjusted(|_, _| {}).await
+        Self::with(|_, _| {}, AuthOptions::default()).await
     }
 
     /// Starts members whose settings differ from those of others.
     pub async fn adjusted(adjust: fn(usize, &mut Config)) -> Self {
+        Self::with(adjust, AuthOptions::default()).await
+    }
+
+    /// Starts members whose clients prove themselves in some way.
+    pub async fn with_auth(auth: AuthOptions) -> Self {
+        Self::with(|_, _| {}, auth).await
+    }
+
+    async fn with(adjust: fn(usize, &mut Config), auth: AuthOptions) -> Self {
         let mut cluster = Self {
             directory: tempfile::tempdir().unwrap(),
             fatals: Arc::default(),
             ports: (0..3).map(|_| free_port()).collect(),
             running: vec![None, None, None],
             adjust,
+            auth,
         };
         for number in 0..3 {
             cluster.start_member(number).await;
@@ -108,7 +119,7 @@ impl Cluster {
     }
 
     async fn hold(&mut self, number: usize, member: Arc<Member>) {
-        let server = Server::of(Edge::new(&member)).await;
+        let server = Server::of(Edge::new(&member).with_auth(self.auth.clone())).await;
         self.running[number] = Some((member, server));
     }
 

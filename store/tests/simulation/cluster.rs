@@ -238,6 +238,7 @@ async fn member_config(machine: &Machine) -> MemberConfig {
         entries_kept: Some(50),
         quota_bytes: 0,
         auto_compaction: store::AutoCompaction::Off,
+        token_ttl: store::auth::TOKEN_TTL,
     }
 }
 
