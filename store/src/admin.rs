@@ -2,6 +2,7 @@
 //! memory.
 
 use crate::kv::KvError;
+use crate::metrics::Counters;
 use crate::mvcc::{Alarm, Revision};
 
 /// One member of the cluster.
@@ -36,6 +37,16 @@ pub struct MemberNumbers {
     pub is_learner: bool,
     /// Alarms of all members, as this one knows them.
     pub alarms: Vec<Alarm>,
+    /// Last entry that this member knows to be committed.
+    pub committed_index: u64,
+    /// Proposals of this member's clients that travel through another one.
+    pub forwarded: u64,
+    pub watchers: u64,
+    pub leases: u64,
+    /// Simple tokens that this member takes.
+    pub sessions: u64,
+    /// The number that grows with every change of users and roles.
+    pub auth_revision: u64,
 }
 
 /// Hash of the key space up to a revision; members compare theirs when their compact revisions agree.
@@ -85,6 +96,11 @@ pub trait Admin: Send + Sync + 'static {
 
     /// Returns this member's numbers, without asking anyone.
     fn numbers(&self) -> MemberNumbers;
+
+    /// Returns what this member counts.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 
     /// Whether this member is a learner, which answers few requests. Asked for every request.
     fn is_learner(&self) -> bool {

@@ -10,7 +10,7 @@ use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 
 use crate::auth::TOKEN_TTL;
 use crate::config::{ClusterState, Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
-use crate::directory::DirectoryError;
+use crate::directory::{self, DirectoryError};
 use crate::env::error_chain;
 use crate::etcd::{self, AuthOptions, BcryptCost, CertificateNames, Edge, EtcdOptions, TokenKind};
 use crate::member::{AutoCompaction, JoinError, Member, MemberError};
@@ -78,6 +78,14 @@ pub struct Args {
     /// How much history is kept: a duration such as 30m (a bare number is hours), or a number of revisions; 0 for all
     #[arg(long, env = "ETCD_AUTO_COMPACTION_RETENTION", default_value = "0")]
     pub auto_compaction_retention: String,
+    /// Requests that take longer are logged, with where the time went
+    #[arg(
+        long,
+        alias = "experimental-warning-apply-duration",
+        env = "ETCD_WARNING_APPLY_DURATION",
+        default_value = "100ms"
+    )]
+    pub warning_apply_duration: String,
     /// Certificate for clients to see
     #[arg(long, env = "ETCD_CERT_FILE", requires = "key_file")]
     pub cert_file: Option<PathBuf>,
@@ -235,7 +243,9 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
     let initial_cluster = initial_cluster(args, &advertised)?;
     let own = initial_cluster.iter().find(|member| member.name == args.name);
     let same = |member: &InitialMember| sorted(&member.peer_urls) == sorted(&advertised);
-    if !own.is_some_and(same) {
+    // Who belongs to the cluster is known then, and flags about a new one mean nothing, as in etcd.
+    let has_joined = directory::says_who(&args.data_dir, args.initial_cluster_state);
+    if !has_joined && !own.is_some_and(same) {
         return Err(CliError::Usage(format!(
             "--initial-cluster does not name {}={}",
             args.name,
@@ -257,6 +267,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         entries_kept: None,
         auto_compaction: auto_compaction(args)?,
         token_ttl: Duration::from_secs(args.auth_token_ttl),
+        slow_after: slow_after(args)?,
         quota_bytes: u64::try_from(args.quota_backend_bytes).unwrap_or(0),
         peer_tls: peer_tls(args)?,
         fatal: None,
@@ -287,6 +298,14 @@ fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
             }
         }
     }
+}
+
+fn slow_after(args: &Args) -> Result<Duration, CliError> {
+    let text = &args.warning_apply_duration;
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| parsed.try_into().ok());
+    parsed.ok_or_else(|| {
+        CliError::Usage(format!("--warning-apply-duration={text} is not a duration such as 100ms"))
+    })
 }
 
 fn auth_options(args: &Args) -> Result<AuthOptions, CliError> {

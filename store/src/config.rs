@@ -19,6 +19,9 @@ pub const SNAPSHOT_ENTRIES: u64 = 100_000;
 /// What a request waits beyond two elections (etcd's rule).
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// A request that takes longer is logged (etcd's default for applying one).
+pub const SLOW_AFTER: Duration = Duration::from_millis(100);
+
 /// All times of consensus, derived from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -92,6 +95,8 @@ pub struct Config {
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
     pub token_ttl: Duration,
+    /// Requests that take longer are logged.
+    pub slow_after: Duration,
     /// Mutual TLS between members; plain text without it.
     pub peer_tls: Option<PeerTls>,
     /// Ends the member; `None` prints the message and exits the process with code 1.
@@ -119,6 +124,7 @@ impl Config {
             quota_bytes: 0,
             auto_compaction: AutoCompaction::Off,
             token_ttl: TOKEN_TTL,
+            slow_after: SLOW_AFTER,
             peer_tls: None,
             fatal: None,
         }

@@ -5,6 +5,7 @@
 //! member    identity: cluster, member id, incarnation (`codec`)
 //! wal/      the write-ahead log
 //! db/       the database
+//! joined    there when it was started with `--initial-cluster-state existing` once
 //! ```
 
 use std::fs::{self, File};
@@ -15,9 +16,12 @@ use bincode::{Decode, Encode};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::codec::{self, CodecError, Kind};
+use crate::config::ClusterState;
 
 const LOCK: &str = "LOCK";
 const MEMBER: &str = "member";
+/// Empty file.
+const JOINED: &str = "joined";
 
 /// Who a data directory belongs to. Written once, before anything else.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -81,6 +85,14 @@ impl Directory {
         Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
     }
 
+    /// Notes, durably, that this directory says who the member is, and no flag about a new cluster does: its id does not follow from
+    /// its URLs, or these have changed.
+    pub(crate) fn note_joined(&self) -> Result<(), DirectoryError> {
+        let failed = |source| DirectoryError::Io { path: self.path.clone(), source };
+        File::create(self.path.join(JOINED)).map_err(failed)?;
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
     pub(crate) fn wal(&self) -> PathBuf {
         self.path.join("wal")
     }
@@ -101,6 +113,19 @@ pub(crate) fn check(path: &Path, wanted: &StoredIdentity) -> Result<(), Director
 /// Returns whom a data directory belongs to, `None` when it is missing or empty. Nothing is written.
 pub(crate) fn owner(path: &Path) -> Result<Option<StoredIdentity>, DirectoryError> {
     read_identity(path)
+}
+
+/// Whether a data directory says by itself who its member is.
+pub(crate) fn has_joined(path: &Path) -> bool {
+    path.join(JOINED).exists()
+}
+
+/// Whether a data directory, and not its flags, says who its member is, when it is started in this state.
+pub(crate) fn says_who(path: &Path, state: ClusterState) -> bool {
+    match state {
+        ClusterState::New => has_joined(path),
+        ClusterState::Existing => path.join(MEMBER).exists(),
+    }
 }
 
 fn check_owner(path: &Path, found: &StoredIdentity, wanted: &StoredIdentity) -> Result<(), DirectoryError> {

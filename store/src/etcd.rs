@@ -5,35 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcdserverpb as pb;
-use proto::v3electionpb::election_server::{self, ElectionServer};
-use proto::v3lockpb::lock_server::{self, LockServer};
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tower::ServiceBuilder;
+use transport::accept::ServeOptions;
 use transport::tls::ServerTls;
 
 use crate::contest::Contests;
 use crate::gateway;
 pub use crate::grpc::{AuthOptions, BcryptCost, CertificateNames, Edge, TokenKind};
 use crate::grpc::{
-    AuthService, ClusterService, ElectionService, HealthService, KvService, LearnerGate, LeaseService,
-    LockService, MESSAGE_BYTES_MAX, MaintenanceService, WatchService, reflection,
+    AuthService, ClusterService, CountCalls, ElectionService, HealthService, KvService, LearnerGate,
+    LeaseService, LockService, MESSAGE_BYTES_MAX, MaintenanceService, SERVICES, WatchService, reflection,
 };
 use crate::health::Health;
 use crate::http;
-
-/// What gRPC health and reflection know by name.
-const SERVICES: &[&str] = &[
-    pb::kv_server::SERVICE_NAME,
-    pb::watch_server::SERVICE_NAME,
-    pb::lease_server::SERVICE_NAME,
-    pb::cluster_server::SERVICE_NAME,
-    pb::maintenance_server::SERVICE_NAME,
-    pb::auth_server::SERVICE_NAME,
-    lock_server::SERVICE_NAME,
-    election_server::SERVICE_NAME,
-    tonic_health::pb::health_server::SERVICE_NAME,
-];
 
 /// Settings of the API.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +56,11 @@ fn services(edge: &Edge, options: EtcdOptions, health: Health) -> Routes {
         .add_service(LockServer::new(LockService { edge: edge.clone(), contests: contests.clone() }))
         .add_service(ElectionServer::new(ElectionService { edge: edge.clone(), contests }))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health));
-    let gate = LearnerGate { admin: Arc::clone(&edge.admin) };
-    let gated = Routes::from(routes.into_axum_router().layer(gate));
+    // One layer for the router, which boxes the calls of each.
+    let front = ServiceBuilder::new()
+        .layer(CountCalls { calls: Arc::clone(&edge.clients.calls) })
+        .layer(LearnerGate { admin: Arc::clone(&edge.admin) });
+    let gated = Routes::from(routes.into_axum_router().layer(front));
     // Describing the services is not part of etcd's API, and a learner does it too.
     reflection::add_to(gated, SERVICES).prepare()
 }
@@ -83,11 +75,12 @@ pub async fn serve(
 ) {
     let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
     let plain = http::Plain { edge: edge.clone(), health: health.clone() };
+    let traffic = Arc::clone(&edge.clients.traffic);
     let services = services(&edge, options, health).into_axum_router();
     let gateway = gateway::router(&services);
     let router = http::beside(services.merge(gateway), plain);
-    transport::accept::serve(listener, tls, router, transport::accept::ServeOptions::default(), shutdown)
-        .await;
+    let serve_options = ServeOptions { traffic, ..ServeOptions::default() };
+    transport::accept::serve(listener, tls, router, serve_options, shutdown).await;
 }
 
 /// Serves metrics and health checks alone, for a port of their own.
@@ -99,6 +92,5 @@ pub async fn serve_metrics(
 ) {
     let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
     let router = http::observation(http::Plain { edge, health });
-    transport::accept::serve(listener, tls, router, transport::accept::ServeOptions::default(), shutdown)
-        .await;
+    transport::accept::serve(listener, tls, router, ServeOptions::default(), shutdown).await;
 }

@@ -104,6 +104,11 @@ impl Sessions {
         self.enabled_at.store(enabled_at(auth), Ordering::Release);
     }
 
+    /// Returns how many tokens this member takes.
+    pub(crate) fn count(&self) -> usize {
+        self.tokens().count()
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }

@@ -24,7 +24,7 @@ pub mod lease;
 mod member;
 mod membership;
 pub mod memory;
-mod metrics;
+pub mod metrics;
 pub mod mvcc;
 pub mod net;
 #[cfg(feature = "plant")]

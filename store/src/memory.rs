@@ -107,6 +107,10 @@ impl Default for MemoryStore {
     }
 }
 
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 async fn expire_leases(shared: Arc<Shared>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LEASE_TICK);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -324,11 +328,17 @@ impl Admin for MemoryStore {
 
     fn numbers(&self) -> MemberNumbers {
         let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+        let applied = self.shared.leases().applied;
         MemberNumbers {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
             alarms: store.alarms().collect(),
-            last_log_index: self.shared.leases().applied,
+            last_log_index: applied,
+            committed_index: applied,
+            watchers: count(self.shared.hub.watcher_count()),
+            leases: count(store.lease_count()),
+            sessions: count(self.shared.sessions.count()),
+            auth_revision: store.auth().revision(),
             ..MemberNumbers::default()
         }
     }

@@ -13,8 +13,8 @@ use proto::etcdserverpb as pb;
 use store::admin::{Admin, AdminError, MemberInfo};
 use store::config::{ClusterState, Config};
 use store::etcd::Edge;
-use store::kv::{Consistency, Kv};
-use store::mvcc::{KeyRange, Op, Put, Range, Txn};
+use store::kv::{Consistency, Kv, KvError};
+use store::mvcc::{Alarm, AlarmKind, KeyRange, Op, Put, Range, Txn};
 use store::{JoinError, Member, MemberError};
 use tokio_util::sync::CancellationToken;
 
@@ -417,6 +417,57 @@ async fn a_member_that_moved_is_found_at_its_new_address() {
         (told.client_urls == ["http://127.0.0.1:1"]).then_some(())
     })
     .await;
+    cluster.stop().await;
+}
+
+/// Flags about a new cluster are those of the first start, in many a unit file for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_joined_or_moved_once_needs_no_flag_that_says_so() {
+    let mut cluster = Cluster::start(&["m0", "m1"]).await;
+    cluster.grow("m0", "m2").await;
+    let id = cluster.id("m2");
+    cluster.stop_member("m2").await;
+    cluster.put("m1", "while it was away").await;
+    cluster.run("m2", cluster.config("m2", ClusterState::New)).await.unwrap();
+    cluster.assert_holds("m2", &["while it was away"]).await;
+    assert_eq!(cluster.id("m2"), id);
+
+    let id = cluster.id("m0");
+    cluster.stop_member("m0").await;
+    let port = free_port();
+    until("a quorum without it", async || cluster.member("m1").update_member(id, vec![url(port)]).await.ok())
+        .await;
+    cluster.ports.insert("m0".to_owned(), port);
+    cluster.join("m0").await.unwrap();
+    cluster.assert_holds("m0", &["while it was away"]).await;
+    cluster.stop_member("m0").await;
+    cluster.run("m0", cluster.config("m0", ClusterState::New)).await.unwrap();
+    cluster.put("m0", "again").await;
+    assert_eq!(cluster.id("m0"), id);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_alarm_of_a_removed_member_is_lifted_and_nobodys_is_not() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let full = cluster.follower().await;
+    let id = cluster.id(&full);
+    cluster.kill(&full);
+    let left = cluster.running.keys().next().unwrap().clone();
+    let own = Alarm { kind: AlarmKind::NoSpace, member: id };
+    let nobodys = Alarm { kind: AlarmKind::NoSpace, member: 0 };
+    for alarm in [own, nobodys] {
+        cluster.member(&left).raise_alarm(alarm).await.unwrap();
+    }
+    assert_eq!(cluster.member(&left).alarms().await.unwrap().len(), 2);
+    until("the removal", async || cluster.member(&left).remove_member(id).await.ok()).await;
+    until("an alarm less", async || {
+        (cluster.member(&left).alarms().await.unwrap() == [nobodys]).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.member(&left).txn(put("k")).await, Err(KvError::NoSpace));
+    assert!(cluster.member(&left).clear_alarm(nobodys).await.unwrap());
+    cluster.put(&left, "k").await;
     cluster.stop().await;
 }
 

@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 
 use crate::peer::Peer;
 use crate::tls::ServerTls;
+use crate::traffic::{Counted, Traffic};
 
 /// A client that does not finish its handshake in this time only holds a slot.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,12 +49,14 @@ pub struct ServeOptions {
     pub connections_max: usize,
     /// How long open connections may finish after shutdown.
     pub drain: Duration,
+    /// Counts connections and their bytes.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Default for ServeOptions {
     /// 10 000 connections (two per node at 5 000 nodes) and 10 s of drain.
     fn default() -> Self {
-        Self { connections_max: 10_000, drain: Duration::from_secs(10) }
+        Self { connections_max: 10_000, drain: Duration::from_secs(10), traffic: Arc::default() }
     }
 }
 
@@ -75,7 +78,12 @@ pub async fn serve<S, B>(
     let mut connections = JoinSet::new();
     while let Some((stream, slot)) = next_connection(&listener, &slots, &shutdown).await {
         while connections.try_join_next().is_some() {}
-        let connection = Connection { slot, shutdown: shutdown.clone(), service: service.clone() };
+        let connection = Connection {
+            slot,
+            shutdown: shutdown.clone(),
+            service: service.clone(),
+            traffic: Arc::clone(&options.traffic),
+        };
         connections.spawn(connection.run(stream, tls.clone()));
     }
     drop(listener);
@@ -114,6 +122,7 @@ struct Connection<S> {
     slot: OwnedSemaphorePermit,
     shutdown: CancellationToken,
     service: S,
+    traffic: Arc<Traffic>,
 }
 
 impl<S, B> Connection<S>
@@ -152,6 +161,7 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let remote_addr = peer.remote_addr;
+        let stream = Counted::new(stream, self.traffic);
         let service = self.service;
         let handler = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());

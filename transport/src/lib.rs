@@ -1,7 +1,7 @@
 //! How bytes reach us and leave us: TLS with reload, the accept loop, gRPC channels, WebSocket and SPDY framing.
 //!
 //! A leaf crate that knows nothing of Kubernetes objects or of the store. Reading order: [`tls`] (who we are and whom
-//! we trust), [`accept`] (one port for HTTP/1.1, HTTP/2 and gRPC), [`grpc`] (outgoing channels), then the two stream
+//! we trust), [`accept`] (one port for HTTP/1.1, HTTP/2 and gRPC), [`traffic`] (what goes over it), [`grpc`] (outgoing channels), then the two stream
 //! protocols of kubectl's exec and attach: [`websocket`] and [`spdy`].
 
 pub mod accept;
@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod peer;
 pub mod spdy;
 pub mod tls;
+pub mod traffic;
 pub mod websocket;
 
 /// Makes aws-lc-rs the process-wide TLS provider; call it first in every `main` and test. Further calls do nothing.

@@ -93,6 +93,10 @@ impl Tokens {
         Self { ttl, sessions: HashMap::new() }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub(crate) fn began(&mut self, now: Duration, user: String, token: Secret) {
         if self.sessions.len() >= TOKENS_MAX {
             self.make_room(now);

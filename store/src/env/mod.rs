@@ -2,7 +2,7 @@
 //!
 //! Production and simulation differ here and nowhere else. Time is tokio's, which the simulator controls; no other
 //! clock and no other randomness is read in this crate, but for the salt of passwords, which are hashed at the etcd edge: that is
-//! no part of a simulation.
+//! no part of a simulation, and for counting how long things take, which decides nothing.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use tokio::runtime::RuntimeFlavor;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError};
+use crate::metrics::Counters;
 use crate::net::Net;
 use crate::wal::Disk;
 
@@ -72,6 +73,7 @@ pub struct Env {
     /// Whether the member is ending for a fault.
     failed: Arc<AtomicBool>,
     rng: Arc<Mutex<SmallRng>>,
+    counters: Counters,
 }
 
 /// Parts of an [`Env`].
@@ -91,7 +93,19 @@ impl Env {
     pub fn new(parts: EnvParts) -> Self {
         let EnvParts { place, disk, engines, net, fatal, seed } = parts;
         let rng = Arc::new(Mutex::new(SmallRng::seed_from_u64(seed)));
-        Self { place, disk, engines, net, fatal, failed: Arc::default(), rng }
+        let counters = Counters::default();
+        Self { place, disk, engines, net, fatal, failed: Arc::default(), rng, counters }
+    }
+
+    /// Counts with what other parts count with as well.
+    #[must_use]
+    pub(crate) fn with_counters(self, counters: Counters) -> Self {
+        Self { counters, ..self }
+    }
+
+    /// Returns what the member counts while it works.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Returns a random number.

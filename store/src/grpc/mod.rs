@@ -3,6 +3,7 @@
 
 mod auth;
 mod cluster;
+mod counted;
 mod election;
 mod guard;
 mod health;
@@ -19,16 +20,20 @@ mod watch;
 use std::sync::{Arc, OnceLock};
 
 use proto::etcdserverpb as pb;
+use proto::v3electionpb::election_server;
+use proto::v3lockpb::lock_server;
 use tonic::{Request, Status};
 
 use crate::admin::Admin;
 use crate::guarded::Guarded;
 use crate::kv::{Kv, Responder};
+use crate::metrics::ClientCounters;
 use crate::mvcc::Revision;
 use crate::web_token::{OptionsError, TokenOptions, TokenSigner};
 
 pub(crate) use auth::AuthService;
 pub(crate) use cluster::ClusterService;
+pub(crate) use counted::CountCalls;
 pub(crate) use election::ElectionService;
 pub use guard::CertificateNames;
 pub(crate) use guard::{Credential, Guard};
@@ -40,6 +45,19 @@ pub(crate) use lock::LockService;
 pub(crate) use maintenance::{ETCD_VERSION, MaintenanceService, STORAGE_VERSION};
 pub use password::BcryptCost;
 pub(crate) use watch::WatchService;
+
+/// What gRPC health, reflection and metrics know by name.
+pub(crate) const SERVICES: &[&str] = &[
+    pb::kv_server::SERVICE_NAME,
+    pb::watch_server::SERVICE_NAME,
+    pb::lease_server::SERVICE_NAME,
+    pb::cluster_server::SERVICE_NAME,
+    pb::maintenance_server::SERVICE_NAME,
+    pb::auth_server::SERVICE_NAME,
+    lock_server::SERVICE_NAME,
+    election_server::SERVICE_NAME,
+    tonic_health::pb::health_server::SERVICE_NAME,
+];
 
 /// Largest request, as the log would carry it (etcd's default).
 pub(crate) const REQUEST_BYTES_MAX: usize = 1_572_864;
@@ -54,6 +72,8 @@ pub struct Edge {
     pub(crate) admin: Arc<dyn Admin>,
     auth: Arc<dyn Guarded>,
     auth_options: AuthOptions,
+    /// What is counted on all ports.
+    pub(crate) clients: ClientCounters,
 }
 
 /// How clients prove who they are.
@@ -98,6 +118,7 @@ impl Edge {
             admin: Arc::<S>::clone(store),
             auth: Arc::<S>::clone(store),
             auth_options: AuthOptions::default(),
+            clients: ClientCounters::new(SERVICES),
         }
     }
 

@@ -4,6 +4,7 @@ use tonic::Status;
 
 use super::{Edge, status};
 use crate::auth::Secret;
+use crate::metrics::UnderWay;
 
 /// Rounds of a hash are two to the power of this (etcd's default): about a twentieth of a second.
 const COST: u32 = 10;
@@ -70,6 +71,7 @@ async fn aside<T: Send + 'static>(
     edge: &Edge,
     work: impl FnOnce() -> Result<T, bcrypt::BcryptError> + Send + 'static,
 ) -> Result<Result<T, Status>, Status> {
+    let _under_way = UnderWay::new(&edge.clients.passwords);
     let permit = edge.auth.sessions().hashing.acquire().await;
     let _permit = permit.map_err(|_| status::stopped())?;
     let done = tokio::task::spawn_blocking(work).await;

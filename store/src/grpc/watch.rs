@@ -14,6 +14,7 @@ use futures::{Stream, StreamExt};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use pb::watch_server::Watch as Service;
+use prometheus_client::metrics::gauge::Gauge;
 use prost::Message;
 use proto::{etcdserverpb as pb, mvccpb};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -22,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Credential, Edge, MESSAGE_BYTES_MAX, requires_leader, status};
 use crate::auth::Access;
 use crate::kv::{KvError, ProgressMode, WatchItem, WatchQuery};
+use crate::metrics::UnderWay;
 use crate::mvcc::{Event, EventKind, KeyRange, RangeEnd, Revision};
 use crate::watch::{ProgressHandle, Watcher};
 use crate::wire::{key_range, key_value_to_wire};
@@ -112,6 +114,7 @@ struct Session {
     progress_ticks: Interval,
     leader_ticks: Interval,
     failed: bool,
+    _open: UnderWay<Gauge>,
 }
 
 /// What a session waits for.
@@ -138,6 +141,7 @@ impl Session {
             progress_ticks: ticks(service.progress_interval),
             leader_ticks: ticks(LEADER_CHECK_INTERVAL),
             failed: false,
+            _open: UnderWay::new(service.edge.clients.watch_streams.clone()),
         }
     }
 

@@ -57,7 +57,13 @@ async fn measured(State(plain): State<Plain>) -> Response {
     let all = KeyRange { start: Bytes::from_static(b"\0"), end: RangeEnd::Unbounded };
     let counted = Range { count_only: true, ..Range::new(all) };
     let keys = plain.edge.kv.range(counted, Consistency::Serializable).await.ok().map(|found| found.count);
-    let readings = Readings { status: plain.edge.kv.status(), numbers: plain.edge.admin.numbers(), keys };
+    let readings = Readings {
+        status: plain.edge.kv.status(),
+        numbers: plain.edge.admin.numbers(),
+        keys,
+        counters: plain.edge.admin.counters(),
+        clients: Some(plain.edge.clients.clone()),
+    };
     let text = metrics::render(&readings);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }

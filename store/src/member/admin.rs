@@ -4,6 +4,7 @@ use super::Member;
 use crate::admin::{AddedMember, Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
 use crate::kv::KvError;
 use crate::membership::{Change, Denial, Kind, checked_urls, new_member_id};
+use crate::metrics::Counters;
 use crate::mvcc::{Alarm, Answer, Command, Revision};
 use crate::raft::members::listed;
 use crate::raft::reconfigure::ChangeError;
@@ -34,6 +35,10 @@ impl From<Denial> for AdminError {
     }
 }
 
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 impl Member {
     async fn change(&self, change: Change) -> Result<Vec<MemberInfo>, AdminError> {
         Ok(listed(&self.node.change_members(&change).await?))
@@ -58,7 +63,17 @@ impl Admin for Member {
             last_log_index: self.node.last_log_index(),
             alarms: store.alarms().collect(),
             is_learner: self.node.is_learner(),
+            committed_index: self.node.committed_index(),
+            forwarded: count(self.node.forwarded()),
+            watchers: count(self.hub.watcher_count()),
+            leases: count(store.lease_count()),
+            sessions: count(self.sessions.count()),
+            auth_revision: store.auth().revision(),
         }
+    }
+
+    fn counters(&self) -> Counters {
+        self.node.env().counters().clone()
     }
 
     fn is_learner(&self) -> bool {

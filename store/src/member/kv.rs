@@ -102,7 +102,9 @@ impl Kv for Member {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
-        self.leases.keep_alive(&self.node, id).await
+        let kept = self.leases.keep_alive(&self.node, id).await?;
+        self.node.env().counters().leases_renewed.inc();
+        Ok(kept)
     }
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<(), KvError> {

@@ -93,7 +93,10 @@ impl Leases {
         if !expired.is_empty() {
             tracing::info!(count = expired.len(), "leases have expired");
             let command = Command::LeaseExpire { leases: expired.clone() };
-            if propose_fenced(node, &command, term).await.is_err() {
+            if propose_fenced(node, &command, term).await.is_ok() {
+                let count = u64::try_from(expired.len()).unwrap_or(u64::MAX);
+                self.env.counters().leases_expired.inc_by(count);
+            } else {
                 // A second end of a lease changes nothing.
                 self.clock().primary.retry(&expired);
             }

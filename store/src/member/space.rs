@@ -2,7 +2,7 @@
 //! alarm by itself once compaction or deletes have made room.
 //!
 //! Each member measures its own rows, because each collects old ones on its own time; the alarm goes through the log, so
-//! from there on all members refuse the same requests. Requests that were under way when it was raised may exceed the
+//! from there on all members refuse the same requests. The leader lifts those of members that were removed. Requests that were under way when it was raised may exceed the
 //! quota by what they hold. Deletes, compaction and ends of leases are never refused.
 
 use std::num::NonZeroU64;
@@ -69,6 +69,7 @@ impl Space {
             let step = self.measure(&node, was_refused, is_warned);
             is_warned =
                 stop.run_until_cancelled(self.take(&node, step, is_warned)).await.unwrap_or(is_warned);
+            stop.run_until_cancelled(lift_left_behind(&node)).await;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -138,6 +139,21 @@ fn step(quota: Option<NonZeroU64>, used: RowBytes, state: State) -> Step {
         return Step::Raise;
     }
     if used.all >= share(WARN_PERCENT) && !state.is_warned { Step::Warn } else { Step::Nothing }
+}
+
+/// A member that was removed cannot lift its own alarm any more, so the leader does.
+async fn lift_left_behind(node: &Node) {
+    if !node.is_leader() {
+        return;
+    }
+    let machine = node.machine();
+    let is_left_behind =
+        |alarm: &Alarm| alarm.kind == AlarmKind::NoSpace && machine.has_removed(alarm.member);
+    let left_behind: Vec<Alarm> = machine.store().alarms().filter(is_left_behind).collect();
+    for alarm in left_behind {
+        tracing::info!(member = format!("{:x}", alarm.member), "the alarm of a removed member is lifted");
+        propose(node, &Command::AlarmClear(alarm)).await;
+    }
 }
 
 fn own_alarm(node: &Node) -> Alarm {

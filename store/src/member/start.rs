@@ -17,6 +17,7 @@ use crate::directory::{Directory, DirectoryError, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
 use crate::guarded::Sessions;
+use crate::metrics::Counters;
 use crate::mvcc::{Collection, Revision};
 use crate::net::{Net, TcpNet};
 use crate::raft::network::Identity;
@@ -82,6 +83,8 @@ pub struct MemberConfig {
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
     pub token_ttl: Duration,
+    /// Requests that take longer are logged.
+    pub slow_after: Duration,
 }
 
 /// A running member of the replicated store.
@@ -193,8 +196,13 @@ impl Member {
             None => joining_identity(&config, &net).await?,
         };
         let member_id = wanted.member_id;
+        let has_joined = has_joined(&config);
         let directory = Directory::open(&config.data_dir, wanted)?;
-        let disk = FsDisk::new(&directory.wal());
+        if has_joined {
+            directory.note_joined()?;
+        }
+        let counters = Counters::default();
+        let disk = FsDisk::new(&directory.wal()).with_counters(counters.clone());
         let engines = FsEngines::new(&directory.database());
         let (identity, is_new) = (directory.identity.clone(), directory.is_new);
         let env = Env::new(EnvParts {
@@ -204,12 +212,10 @@ impl Member {
             net,
             fatal: config.fatal.clone().unwrap_or_else(exit_process),
             seed: random_from_system(),
-        });
+        })
+        .with_counters(counters);
         let contacts = config.contacts();
-        let initial = match config.cluster_state {
-            ClusterState::New => initial_members(&config),
-            ClusterState::Existing => BTreeMap::new(),
-        };
+        let initial = if has_joined { BTreeMap::new() } else { initial_members(&config) };
         let member = MemberConfig {
             cluster_id: identity.cluster_id,
             member_id,
@@ -226,6 +232,7 @@ impl Member {
             quota_bytes: config.quota_bytes,
             auto_compaction: config.auto_compaction,
             token_ttl: config.token_ttl,
+            slow_after: config.slow_after,
         };
         tracing::info!(
             member = format!("{member_id:x}"),
@@ -270,7 +277,9 @@ impl Member {
             wal: config.wal,
             snapshot_entries: config.snapshot_entries,
             entries_kept: config.entries_kept,
+            slow_after: config.slow_after,
         };
+        let counters = env.counters().clone();
         let leases = Arc::new(Leases::new(&env, config.timing));
         // The machine tells where it stands when it opens.
         let hub = Arc::new(Hub::new(Revision::FIRST));
@@ -280,6 +289,7 @@ impl Member {
             hub: Arc::clone(&hub),
             leases: Arc::clone(&leases),
             sessions: Arc::clone(&sessions),
+            counters,
         });
         let node = Node::start(env, node_config, observer, Arc::clone(&leases), stop.clone()).await?;
         let tasks = node.tasks().clone();
@@ -355,7 +365,7 @@ async fn collect(node: Arc<Node>, stop: CancellationToken) {
 /// Returns who this member is, `None` when only the cluster that it joins can say.
 fn wanted_identity(config: &Config) -> Result<Option<StoredIdentity>, MemberError> {
     // One that has joined is whom its data directory says: its id does not follow from its URLs, and these may have changed.
-    if config.cluster_state == ClusterState::Existing {
+    if has_joined(config) {
         return Ok(crate::directory::owner(&config.data_dir)?);
     }
     let member_id = crate::config::member_id(&config.advertise_peer_urls, &config.cluster_token);
@@ -363,6 +373,11 @@ fn wanted_identity(config: &Config) -> Result<Option<StoredIdentity>, MemberErro
         return Err(MemberError::NotInCluster);
     }
     Ok(Some(identity(config, config.cluster_id(), member_id)))
+}
+
+/// Whether the cluster is there already: said now, or once before.
+fn has_joined(config: &Config) -> bool {
+    config.cluster_state == ClusterState::Existing || crate::directory::has_joined(&config.data_dir)
 }
 
 async fn joining_identity(config: &Config, net: &Arc<dyn Net>) -> Result<StoredIdentity, MemberError> {

@@ -1,13 +1,25 @@
 //! Every metric of this crate. Names are etcd's where the meaning is the same; what is not known is not shown.
 //!
-//! All of them are read from the member when somebody asks, so that an answer is never older than its question.
+//! What a member is, it is asked when somebody wants to know (`mod.rs`); what it does, it counts meanwhile (`counters`, `clients`).
+
+mod calls;
+mod clients;
+mod counters;
+mod process;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::MemberNumbers;
+use crate::grpc::ETCD_VERSION;
 use crate::kv::KvStatus;
+
+pub(crate) use calls::{Calls, Ongoing};
+pub(crate) use clients::ClientCounters;
+pub use counters::Counters;
+pub(crate) use counters::UnderWay;
 
 /// The form of [`render`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,56 +31,79 @@ pub(crate) struct Readings {
     pub(crate) numbers: MemberNumbers,
     /// Keys that exist; `None` when that could not be read.
     pub(crate) keys: Option<u64>,
+    pub(crate) counters: Counters,
+    pub(crate) clients: Option<ClientCounters>,
 }
 
 /// Returns the metrics of a member, in OpenMetrics text.
 pub(crate) fn render(readings: &Readings) -> String {
-    let Readings { status, numbers, keys } = readings;
+    let mut registry = Registry::default();
+    register_state(&mut registry, readings);
+    register_store(&mut registry, readings);
+    readings.counters.register(&mut registry);
+    if let Some(clients) = &readings.clients {
+        clients.register(&mut registry);
+    }
+    process::register(&mut registry);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _infallible = encode(&mut text, &registry);
+    text
+}
+
+fn add(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+/// A number that is always 1, for what its label says.
+fn label(registry: &mut Registry, name: &str, help: &str, label: (&'static str, String)) {
+    let family = Family::<[(&'static str, String); 1], Gauge>::default();
+    family.get_or_create(&[label]).set(1);
+    registry.register(name, help, family);
+}
+
+/// Where the member stands in its cluster.
+#[rustfmt::skip]
+fn register_state(registry: &mut Registry, readings: &Readings) {
+    let Readings { status, numbers, .. } = readings;
     let has_leader = status.leader_id != 0;
     let is_leader = has_leader && status.leader_id == status.member_id;
-    let mut registry = Registry::default();
-    let mut add = |name: &str, help: &str, value: i64| {
-        let gauge: Gauge = Gauge::default();
-        gauge.set(value);
-        registry.register(name, help, gauge);
-    };
+    let mut add = |name: &str, help: &str, value: i64| add(registry, name, help, value);
     let flag = i64::from;
     add("etcd_server_has_leader", "Whether this member knows a leader, 1 or 0", flag(has_leader));
     add("etcd_server_is_leader", "Whether this member leads the store, 1 or 0", flag(is_leader));
     add("etcd_server_is_learner", "Whether this member is a learner, 1 or 0", flag(numbers.is_learner));
     add("keelson_store_term", "Raft term of this member", count(status.term));
     add("keelson_store_last_log_index", "Last entry in this member's log", count(numbers.last_log_index));
-    add(
-        "etcd_server_proposals_applied_total",
-        "Last entry of the log that this member has applied",
-        count(status.applied_index),
-    );
+    add("etcd_server_proposals_committed_total", "Last entry of the log that this member knows to be committed", count(numbers.committed_index));
+    add("etcd_server_proposals_applied_total", "Last entry of the log that this member has applied", count(status.applied_index));
+    add("keelson_store_proposals_forwarded", "Proposals of this member's clients on their way through another one; at most 10000", count(numbers.forwarded));
+    add("etcd_debugging_auth_revision", "Changes of users and roles", count(numbers.auth_revision));
+    add("keelson_store_sessions", "Simple tokens that this member takes; at most 100000", count(numbers.sessions));
+    label(registry, "etcd_server_id", "Id of this member, in hex", ("server_id", format!("{:x}", status.member_id)));
+    label(registry, "etcd_server_version", "Version of etcd's API that is served", ("server_version", ETCD_VERSION.to_owned()));
+}
+
+/// What the member holds.
+#[rustfmt::skip]
+fn register_store(registry: &mut Registry, readings: &Readings) {
+    let Readings { status, numbers, keys, .. } = readings;
+    let mut add = |name: &str, help: &str, value: i64| add(registry, name, help, value);
     add("etcd_debugging_mvcc_current_revision", "Revision that this member has applied", status.revision.0);
-    add(
-        "etcd_debugging_mvcc_compact_revision",
-        "Revision below which history is forgotten, -1 when nothing is",
-        status.compact_revision.0,
-    );
+    add("etcd_debugging_mvcc_compact_revision", "Revision below which history is forgotten, -1 when nothing is", status.compact_revision.0);
     add("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database on disk", count(numbers.db_size_bytes));
-    add(
-        "etcd_mvcc_db_total_size_in_use_in_bytes",
-        "Bytes of the database that live data takes",
-        count(numbers.db_size_in_use_bytes),
-    );
+    add("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the database that live data takes", count(numbers.db_size_in_use_bytes));
     if let Some(keys) = keys {
         add("etcd_debugging_mvcc_keys_total", "Keys that exist", count(*keys));
     }
     if numbers.quota_bytes != 0 {
-        add(
-            "etcd_server_quota_backend_bytes",
-            "Bytes that the database may take",
-            count(numbers.quota_bytes),
-        );
+        add("etcd_server_quota_backend_bytes", "Bytes that the database may take", count(numbers.quota_bytes));
     }
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _infallible = encode(&mut text, &registry);
-    text
+    add("etcd_debugging_mvcc_watcher_total", "Open watches", count(numbers.watchers));
+    add("keelson_store_leases", "Leases that exist", count(numbers.leases));
+    add("keelson_store_alarms", "Alarms that are raised, of all members", i64::try_from(numbers.alarms.len()).unwrap_or(i64::MAX));
 }
 
 fn count(value: u64) -> i64 {

@@ -61,6 +61,10 @@ impl Leases {
         self.leases.get(&id)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.leases.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values()
     }

@@ -208,6 +208,12 @@ impl Store {
         self.leases.get(id)
     }
 
+    /// Returns the number of leases.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.leases.count()
+    }
+
     /// Returns all leases in order of their ids.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.leases.iter()

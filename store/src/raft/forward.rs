@@ -135,11 +135,12 @@ impl Observer for Waiters {
         let is_own = entry.origin == self.member_id;
         let waiter = if is_own { self.lock().clients.remove(&entry.request_id) } else { None };
         let waiting = waiter.map(|waiter| (waiter.applied, entry.applied.answer.clone()));
+        let place = Some(entry.place);
         // Watchers first: who is answered finds its own write in a watch that is up to date.
         self.next.applied(entry);
         if let Some((applied, answer)) = waiting {
             // The client may have given up.
-            let _ = applied.send(Reply { answer: Some(answer) });
+            let _ = applied.send(Reply { answer: Some(answer), place });
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -13,6 +14,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::convert;
+use super::slow::LogTimes;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wal::driver::{Done, Request, WalEnded, WalSender};
 use crate::wal::{self, Disk, Flushed, Location, Record, Recovered, WalError};
@@ -54,6 +56,9 @@ struct Slot {
     entry: Option<Entry>,
     /// Absent until it is written.
     location: Option<Location>,
+    /// Absent when it is older than this start.
+    appended: Option<Instant>,
+    flushed: Option<Instant>,
 }
 
 impl Shared {
@@ -76,6 +81,8 @@ impl Shared {
                 size,
                 entry: logged.bytes.map(convert::entry_from_bytes).transpose()?,
                 location: Some(logged.location),
+                appended: None,
+                flushed: None,
             });
         }
         let ring = Ring {
@@ -93,13 +100,27 @@ impl Shared {
 
     /// Learns where entries stand; called from the WAL's thread after each flush.
     pub(crate) fn on_flushed(&self, flushed: &Flushed) {
+        let now = Instant::now();
         let mut ring = self.ring();
         for (index, location) in &flushed.entries {
             if let Some(slot) = ring.slot_mut(*index) {
                 slot.location = Some(*location);
+                slot.flushed = Some(now);
             }
         }
         ring.evict();
+    }
+
+    /// Returns the index of the last entry that raft has called committed, 0 before the first.
+    pub(crate) fn committed(&self) -> u64 {
+        self.ring().committed.map_or(0, |id| id.index())
+    }
+
+    /// Returns when an entry came here; `None` for one that is purged, or older than this start.
+    pub(crate) fn times(&self, index: u64) -> Option<LogTimes> {
+        let mut ring = self.ring();
+        let slot = ring.slot_mut(index)?;
+        slot.appended.map(|appended| LogTimes { appended, flushed: slot.flushed })
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -121,9 +142,16 @@ impl Ring {
         self.slots.back().map(|slot| slot.id).or(self.purged)
     }
 
-    fn push(&mut self, entry: Entry, size: usize) {
+    fn push(&mut self, entry: Entry, size: usize, now: Instant) {
         self.cached_bytes += size;
-        self.slots.push_back(Slot { id: entry.log_id(), size, entry: Some(entry), location: None });
+        self.slots.push_back(Slot {
+            id: entry.log_id(),
+            size,
+            entry: Some(entry),
+            location: None,
+            appended: Some(now),
+            flushed: None,
+        });
     }
 
     fn release(&mut self, slot: Option<Slot>) {
@@ -297,6 +325,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let now = Instant::now();
         let records = {
             let mut records = Vec::new();
             let mut ring = self.shared.ring();
@@ -306,7 +335,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             for entry in entries {
                 let bytes = bytes::Bytes::from(convert::entry_to_wire(&entry).encode_to_vec());
                 let id = convert::position(entry.log_id());
-                ring.push(entry, bytes.len());
+                ring.push(entry, bytes.len(), now);
                 records.push(Record::Entry(wal::Entry { id, bytes }));
             }
             records

@@ -15,6 +15,8 @@
 //! - [`address_book`]: where members are now.
 //! - [`members`]: who belongs to the cluster; [`reconfigure`] changes it, and [`change_wire`] carries changes to the leader.
 //! - [`read_index`]: one confirmation of leadership for all who read.
+//! - [`slow`]: where the time of slow requests went.
+//! - [`tuning`]: what openraft is told.
 //! - [`node`]: one running raft member: start, propose, linearizable reads, hand-over.
 
 pub(crate) mod address_book;
@@ -29,8 +31,10 @@ pub(crate) mod node;
 pub(crate) mod read_index;
 pub(crate) mod reconfigure;
 pub(crate) mod server;
+pub(crate) mod slow;
 pub(crate) mod snapshot;
 pub(crate) mod state_machine;
+mod tuning;
 pub(crate) mod types;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Instant as _, ReadPolicy, SnapshotPolicy};
+use openraft::{Instant as _, ReadPolicy};
 use openraft_rt::deterministic_rng::DeterministicRng;
 use proto::raft as wire;
 use tokio::time::Instant;
@@ -20,12 +20,15 @@ use super::log_store::{LogStore, Shared};
 use super::members::Recognition;
 use super::network::{Identity, Peer, Peers};
 use super::read_index::ReadRounds;
+use super::slow::SlowLog;
 use super::state_machine::{Found, Machine, Observer, StateMachine};
+use super::tuning;
 use super::types::{LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
 use crate::config::Timing;
 use crate::engine::EngineError;
 use crate::env::{Env, error_chain};
 use crate::member::Leases;
+use crate::metrics::UnderWay;
 use crate::mvcc::{Answer, Refusal};
 use crate::wal::driver::{Driver, WalSender};
 use crate::wal::{Inspected, LogState, Wal, WalConfig, WalError};
@@ -36,15 +39,6 @@ const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
 pub(crate) const LEADER_POLL: Duration = Duration::from_millis(10);
 /// How long a stopping member waits for its log to close.
 const WAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Entries of one replication message; `log_store` cuts it by bytes as well.
-const PAYLOAD_ENTRIES_MAX: u64 = 1024;
-/// Proposals that queue for the core; more wait in their callers.
-const API_QUEUE_MAX: u64 = 4096;
-/// Entries kept behind a snapshot for followers that are a little behind.
-const ENTRIES_KEPT: u64 = 10_000;
-/// A follower further behind than this gets a snapshot instead of entries.
-const LAG_ENTRIES_MAX: u64 = 200_000;
-
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -105,6 +99,8 @@ pub(crate) struct NodeConfig {
     pub(crate) snapshot_entries: u64,
     /// Entries kept behind a snapshot; `None` for the default.
     pub(crate) entries_kept: Option<u64>,
+    /// Requests that take longer are logged.
+    pub(crate) slow_after: Duration,
 }
 
 /// Outcome of a proposal.
@@ -144,6 +140,8 @@ pub(crate) struct Node {
     /// For tasks that outlive the call that starts them.
     own: Weak<Self>,
     contact: Mutex<Option<Instant>>,
+    log: Arc<Shared>,
+    slow: SlowLog,
     wal_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     tasks: TaskTracker,
 }
@@ -180,12 +178,13 @@ impl Node {
         let machine = Machine::open(&env, Arc::<Waiters>::clone(&waiters), found).map_err(engine_failed)?;
         let machine = Arc::new(machine);
         let tasks = TaskTracker::new();
-        let (log_store, wal_thread) = start_wal(&env, wal, Arc::new(shared), config.wal, &tasks)?;
+        let log = Arc::new(shared);
+        let (log_store, wal_thread) = start_wal(&env, wal, Arc::clone(&log), config.wal, &tasks)?;
         let peers = Peers::new(Arc::clone(&env.net), config.identity);
         let state_machine = StateMachine { machine: Arc::clone(&machine) };
         let starting = Raft::new(
             config.identity.member_id,
-            Arc::new(raft_config(&config)?),
+            Arc::new(tuning::raft_config(&config)?),
             peers.clone(),
             log_store,
             state_machine,
@@ -195,6 +194,7 @@ impl Node {
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let rounds = ReadRounds::new(tasks.clone(), stop.clone());
         let forwarding = Forwarding::new(Arc::clone(&waiters), tasks.clone(), stop.clone());
+        let slow = SlowLog::new(config.slow_after, env.counters().clone());
         let node = Arc::new_cyclic(|own| Self {
             env,
             identity: config.identity,
@@ -212,6 +212,8 @@ impl Node {
             rounds,
             own: own.clone(),
             contact: Mutex::default(),
+            log,
+            slow,
             wal_thread: Mutex::new(wal_thread),
             tasks,
         });
@@ -241,6 +243,16 @@ impl Node {
 
     pub(crate) fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// Returns the index of the last entry that this member knows to be committed.
+    pub(crate) fn committed_index(&self) -> u64 {
+        self.log.committed().max(self.machine.applied().map_or(0, |id| id.index()))
+    }
+
+    /// Returns how many proposals of this member's clients travel through another one.
+    pub(crate) fn forwarded(&self) -> usize {
+        self.waiters.count()
     }
 
     /// Returns the index of the last entry in this member's log.
@@ -344,6 +356,26 @@ impl Node {
         command: Bytes,
         term: u64,
     ) -> Result<Result<Answer, Refusal>, ProposeError> {
+        let counters = self.env.counters();
+        let _under_way = UnderWay::new(&counters.proposals_pending);
+        let asked = std::time::Instant::now();
+        match self.propose_until_known(command.clone(), term).await {
+            Ok(Reply { answer: Some(answer), place }) => {
+                self.slow.write(asked, place, &command, |index| self.log.times(index));
+                Ok(answer)
+            }
+            Ok(Reply { answer: None, .. }) => {
+                counters.proposals_failed.inc();
+                Err(ProposeError::Unknown)
+            }
+            Err(error) => {
+                counters.proposals_failed.inc();
+                Err(error)
+            }
+        }
+    }
+
+    async fn propose_until_known(&self, command: Bytes, term: u64) -> Result<Reply, ProposeError> {
         let deadline = self.env.now() + self.timing.request_timeout();
         let request_id = self.env.random_u64();
         let proposal = Proposal { origin: self.identity.member_id, request_id, command };
@@ -363,8 +395,7 @@ impl Node {
                 Err(ProposeError::NoLeader) if term == 0 && self.env.now() < deadline => {
                     tokio::time::sleep(LEADER_POLL).await;
                 }
-                Ok(reply) => return reply.answer.ok_or(ProposeError::Unknown),
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
         }
     }
@@ -478,14 +509,27 @@ impl Node {
 
     /// Waits until this member has applied everything acknowledged before the call. `false` without a leader.
     pub(crate) async fn linearize(&self) -> bool {
+        let counters = self.env.counters();
+        let _under_way = UnderWay::new(&counters.reads_waiting);
+        let asked = std::time::Instant::now();
         let deadline = self.env.now() + self.timing.request_timeout();
+        let Some(index) = self.confirmed_index(deadline).await else {
+            counters.read_indexes_failed.inc();
+            return false;
+        };
+        let consensus = asked.elapsed();
+        let is_applied = self.wait_applied(index, deadline).await;
+        self.slow.read(consensus, asked.elapsed().saturating_sub(consensus));
+        is_applied
+    }
+
+    async fn confirmed_index(&self, deadline: Instant) -> Option<u64> {
         loop {
             let confirming = self.rounds.next(Self::rounds_of(self.own.clone()));
-            let round = tokio::time::timeout_at(deadline, confirming).await;
-            match round {
-                Ok(Some(index)) => return self.wait_applied(index, deadline).await,
+            match tokio::time::timeout_at(deadline, confirming).await {
+                Ok(Some(index)) => return Some(index),
                 Ok(None) if self.env.now() < deadline => tokio::time::sleep(LEADER_POLL).await,
-                Ok(None) | Err(_) => return false,
+                Ok(None) | Err(_) => return None,
             }
         }
     }
@@ -554,8 +598,14 @@ impl Node {
 async fn supervise(node: Arc<Node>, stop: CancellationToken) {
     // These change with votes and members only, so waiting for them costs nothing per write; they end with raft.
     let mut changes = node.raft.server_metrics();
+    let mut leader = None;
     loop {
         node.peers.note(node.members());
+        let now = node.leader().0;
+        if now.is_some() && now != leader {
+            node.env.counters().leader_changes.inc();
+            leader = now;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -617,27 +667,4 @@ fn start_wal(
         (sender, Some(thread))
     };
     Ok((LogStore::new(shared, sender), thread))
-}
-
-fn raft_config(config: &NodeConfig) -> Result<openraft::Config, StartError> {
-    let timing = &config.timing;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let wanted = openraft::Config {
-        cluster_name: format!("{:x}", config.identity.cluster_id),
-        heartbeat_interval: millis(timing.heartbeat()),
-        election_timeout_min: millis(timing.election_min()),
-        election_timeout_max: millis(timing.election_max()),
-        max_payload_entries: PAYLOAD_ENTRIES_MAX,
-        api_channel_size: Some(API_QUEUE_MAX),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
-        max_in_snapshot_log_to_keep: config.entries_kept.unwrap_or(ENTRIES_KEPT),
-        replication_lag_threshold: LAG_ENTRIES_MAX.max(config.snapshot_entries * 2),
-        // A restarted leader must be elected anew: what it had applied may not have been flushed.
-        enable_leader_restore: Some(false),
-        enable_pre_vote: Some(true),
-        allow_log_reversion: None,
-        install_snapshot_timeout: millis(Duration::from_secs(600)),
-        ..openraft::Config::default()
-    };
-    wanted.validate().map_err(|error| StartError::Raft(error.to_string()))
 }

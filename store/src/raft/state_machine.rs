@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
@@ -18,9 +18,11 @@ use tokio::sync::watch;
 
 use super::convert;
 use super::members::is_voter;
+use super::slow::Place;
 use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::auth::SessionChange;
+use crate::config::SLOW_AFTER;
 use crate::engine::{Engine, EngineError};
 use crate::env::Env;
 use crate::lease::PendingGrant;
@@ -51,6 +53,7 @@ pub(crate) trait Observer: Send + Sync + 'static {
 pub(crate) struct AppliedEntry {
     pub(crate) origin: u64,
     pub(crate) request_id: u64,
+    pub(crate) place: Place,
     pub(crate) applied: Applied,
     pub(crate) leases: LeaseChange,
     pub(crate) sessions: SessionChange,
@@ -248,7 +251,8 @@ impl Machine {
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> Result<(), EngineError> {
-        let mut outcome = Outcome::default();
+        let began = Instant::now();
+        let mut outcome = Outcome::new(began);
         {
             let mut store = self.store_mut();
             let mut replication = self.replication().clone();
@@ -256,8 +260,13 @@ impl Machine {
                 outcome.add(&mut store, &mut replication, entry, responder)?;
             }
             outcome.put_records(&mut store, &replication);
+            let committing = Instant::now();
             store.commit()?;
+            self.env.counters().commit_seconds.observe(committing.elapsed().as_secs_f64());
             *self.replication() = replication;
+        }
+        if began.elapsed() > SLOW_AFTER {
+            self.env.counters().slow_applies.inc();
         }
         self.announce(outcome);
         Ok(())
@@ -300,14 +309,18 @@ impl StoreAccess for Machine {
     }
 }
 
-#[derive(Default)]
 struct Outcome {
+    began: Instant,
     entries: Vec<AppliedEntry>,
     replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
     membership_changed: bool,
 }
 
 impl Outcome {
+    fn new(began: Instant) -> Self {
+        Self { began, entries: Vec::new(), replies: Vec::new(), membership_changed: false }
+    }
+
     fn add(
         &mut self,
         store: &mut Store,
@@ -327,14 +340,15 @@ impl Outcome {
                 let command =
                     decode_command(proposal.command).map_err(|error| corrupt(&error.to_string()))?;
                 let applied = store.apply(&command)?;
-                reply.answer = Some(applied.answer.clone());
+                let place = Place { index: log_id.index(), began: self.began };
+                reply = Reply { answer: Some(applied.answer.clone()), place: Some(place) };
                 let leases = LeaseChange::of(&command, &applied, store);
                 let sessions = match applied.answer {
                     Ok(_) => SessionChange::of(&command, store.auth()),
                     Err(_) => SessionChange::None,
                 };
                 let (origin, request_id) = (proposal.origin, proposal.request_id);
-                self.entries.push(AppliedEntry { origin, request_id, applied, leases, sessions });
+                self.entries.push(AppliedEntry { origin, request_id, place, applied, leases, sessions });
             }
             EntryPayload::Membership(membership) => {
                 let before = replication.membership.nodes().map(|(id, _)| *id);

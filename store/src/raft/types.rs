@@ -6,6 +6,7 @@ use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use openraft_rt::deterministic_rng::DeterministicRng;
 
+use super::slow::Place;
 use crate::mvcc::{Answer, Refusal};
 
 openraft::declare_raft_types!(
@@ -72,4 +73,6 @@ impl fmt::Display for Proposal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub answer: Option<Result<Answer, Refusal>>,
+    /// For the log of slow requests.
+    pub place: Option<Place>,
 }

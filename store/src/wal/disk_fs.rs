@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::disk::{Disk, FreeSpace, free_bytes};
+use crate::metrics::Counters;
 
 /// Zeros written at once when a file is created.
 const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
@@ -18,13 +20,20 @@ pub struct FsDisk {
     directory: PathBuf,
     /// Open files by name; the log touches a handful.
     open: Mutex<BTreeMap<String, Arc<File>>>,
+    counters: Counters,
 }
 
 impl FsDisk {
     /// Uses a directory; the first file that is created creates it.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), open: Mutex::new(BTreeMap::new()) }
+        let open = Mutex::new(BTreeMap::new());
+        Self { directory: directory.to_owned(), open, counters: Counters::default() }
+    }
+
+    /// Counts with what the rest of the member counts with.
+    pub(crate) fn with_counters(self, counters: Counters) -> Self {
+        Self { counters, ..self }
     }
 
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
@@ -124,11 +133,16 @@ impl Disk for FsDisk {
     }
 
     fn write(&self, file: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(file)?.write_all_at(bytes, offset)
+        self.file(file)?.write_all_at(bytes, offset)?;
+        self.counters.wal_bytes.inc_by(u64::try_from(bytes.len()).expect("usize fits in u64"));
+        Ok(())
     }
 
     fn sync(&self, file: &str) -> io::Result<()> {
-        self.file(file)?.sync_data()
+        let began = Instant::now();
+        self.file(file)?.sync_data()?;
+        self.counters.wal_sync_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

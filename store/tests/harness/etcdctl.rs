@@ -30,6 +30,11 @@ impl Etcdctl {
         Self { flags: vec![format!("--endpoints={endpoint}")] }
     }
 
+    /// Adds flags to those of every call.
+    pub fn with(&self, flags: &[String]) -> Self {
+        Self { flags: [self.flags.as_slice(), flags].concat() }
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod certificates;
 mod cluster;
 mod etcdctl;
 mod ports;
@@ -12,10 +13,11 @@ mod server;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+pub use certificates::Certificates;
 pub use cluster::{Cluster, Fatals, config, start_member, write};
 pub use etcdctl::{Etcdctl, Running, next_line};
 pub use ports::free_port;
-pub use program::Program;
+pub use program::{Program, Secured};
 pub use server::Server;
 
 /// Everything must happen in this time; a loaded machine needs slack.

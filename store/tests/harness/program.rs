@@ -3,9 +3,13 @@
 use std::ffi::OsString;
 
 use clap::Parser;
+use proto::etcdserverpb as pb;
 use store::cli::{Args, CliError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use super::{Certificates, Etcdctl, free_port, until};
 
 #[derive(Parser)]
 struct Cli {
@@ -34,5 +38,88 @@ impl Program {
     pub async fn stop(self) {
         self.end();
         self.running.await.unwrap().unwrap();
+    }
+}
+
+/// A cluster that takes connections with TLS only: of clients, whose certificates name users, and of members, who know each other by
+/// certificates of the same authority.
+pub struct Secured {
+    pub certificates: Certificates,
+    /// `host:port` of each member.
+    pub endpoints: Vec<String>,
+    members: Vec<Program>,
+    _data: tempfile::TempDir,
+}
+
+impl Secured {
+    pub async fn start(count: usize) -> Self {
+        let certificates = Certificates::new();
+        certificates.issue("member");
+        let data = tempfile::tempdir().unwrap();
+        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let secure = |port: u16| format!("https://127.0.0.1:{port}");
+        let numbered = || ports.iter().enumerate();
+        let cluster: Vec<String> =
+            numbered().map(|(number, (_, peer))| format!("m{number}={}", secure(*peer))).collect();
+        let file = |name: &str| certificates.file(name).display().to_string();
+        let members = numbered().map(|(number, (client, peer))| {
+            Program::start([
+                format!("--name=m{number}"),
+                format!("--data-dir={}", data.path().join(format!("m{number}")).display()),
+                format!("--listen-client-urls={}", secure(*client)),
+                format!("--listen-peer-urls={}", secure(*peer)),
+                format!("--initial-cluster={}", cluster.join(",")),
+                format!("--cert-file={}", file("member.crt")),
+                format!("--key-file={}", file("member.key")),
+                format!("--trusted-ca-file={}", file("ca.crt")),
+                "--client-cert-auth".to_owned(),
+                format!("--peer-cert-file={}", file("member.crt")),
+                format!("--peer-key-file={}", file("member.key")),
+                format!("--peer-trusted-ca-file={}", file("ca.crt")),
+                "--bcrypt-cost=4".to_owned(),
+            ])
+        });
+        let members = members.collect();
+        let endpoints = ports.iter().map(|(client, _)| format!("127.0.0.1:{client}")).collect();
+        let secured = Self { certificates, endpoints, members, _data: data };
+        for number in 0..count {
+            until("a member that serves", async || secured.is_served(number).await.then_some(())).await;
+        }
+        secured
+    }
+
+    async fn is_served(&self, number: usize) -> bool {
+        let Ok(channel) = self.channel(number).connect().await else { return false };
+        let range = pb::RangeRequest { key: "any".into(), ..pb::RangeRequest::default() };
+        pb::kv_client::KvClient::new(channel).range(range).await.is_ok()
+    }
+
+    /// Returns the way to a member for whoever shows no certificate.
+    fn channel(&self, number: usize) -> Endpoint {
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.certificates.text("ca.crt")));
+        let endpoint = Channel::from_shared(format!("https://{}", self.endpoints[number])).unwrap();
+        endpoint.tls_config(tls).unwrap()
+    }
+
+    /// Returns etcdctl for all members.
+    pub fn etcdctl(&self) -> Etcdctl {
+        let cacert = format!("--cacert={}", self.certificates.file("ca.crt").display());
+        Etcdctl::at(&self.endpoints.join(",")).with(&[cacert])
+    }
+
+    /// Returns the flags of etcdctl for somebody who was issued a certificate.
+    pub fn shown(&self, name: &str) -> [String; 2] {
+        ["cert", "key"].map(|flag| {
+            let end = flag.replace("cert", "crt");
+            format!("--{flag}={}", self.certificates.file(&format!("{name}.{end}")).display())
+        })
+    }
+
+    pub async fn stop(self) {
+        self.members.iter().for_each(Program::end);
+        for member in self.members {
+            member.stop().await;
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use transport::tls::ServerTls;
 
 /// Serves on a free port until it is stopped.
 pub struct Server {
@@ -25,11 +26,20 @@ impl Server {
     }
 
     pub async fn of(edge: Edge) -> Self {
+        Self::listen(edge, None).await
+    }
+
+    /// Serves with TLS; its channel is of no use then.
+    pub async fn with_tls(edge: Edge, tls: ServerTls) -> Self {
+        Self::listen(edge, Some(tls)).await
+    }
+
+    async fn listen(edge: Edge, tls: Option<ServerTls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(store::etcd::serve(listener, None, edge, EtcdOptions::default(), shutdown.clone()));
+        tasks.spawn(store::etcd::serve(listener, tls, edge, EtcdOptions::default(), shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         Self { address, shutdown, channel, tasks }
     }

@@ -5,6 +5,8 @@
 mod gateway;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod metrics;
+mod secure;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use store::config::{Config, InitialMember};
 use store::etcd::Edge;
 use store::memory::MemoryStore;
 use store::mvcc::{Alarm, AlarmKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
@@ -29,24 +31,34 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+fn written(request_line: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{request_line} HTTP/1.1\r\nhost: store\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Reads an answer to its end and returns status and body.
+async fn read(mut stream: impl AsyncRead + Unpin) -> (u16, String) {
+    let mut answer = Vec::new();
+    // Who ends a TLS connection may leave out its farewell.
+    let _ended = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
 impl Server {
     /// Sends a request by HTTP/1.1 and returns the open connection.
     async fn send(&self, request_line: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        let length = body.len();
-        let request = format!(
-            "{request_line} HTTP/1.1\r\nhost: store\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(written(request_line, headers, body).as_bytes()).await.unwrap();
         stream
     }
 
     /// Asks by HTTP/1.1 and returns status and body.
     async fn ask(&self, request_line: &str, headers: &str, body: &str) -> (u16, String) {
-        let mut answer = String::new();
-        self.send(request_line, headers, body).await.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        read(self.send(request_line, headers, body).await).await
     }
 }
 
@@ -153,6 +165,30 @@ async fn a_health_watch_hears_that_the_server_ends() {
     assert_eq!(changes.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(changes.next().await.is_none());
     drop((health, changes));
+    server.stop().await;
+}
+
+/// The older version has the same messages under another name, and tools that know only it.
+#[tokio::test]
+async fn reflection_is_answered_in_its_older_version_too() {
+    use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+    let server = Server::start().await;
+    let mut client = ServerReflectionClient::new(server.channel());
+    let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let requests = [
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("etcdserverpb.KV".to_owned())),
+    ];
+    let answers = client.server_reflection_info(futures::stream::iter(requests)).await.unwrap();
+    let answers: Vec<_> =
+        answers.into_inner().map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
+    assert!(list.service.iter().any(|service| service.name == "etcdserverpb.KV"), "{list:?}");
+    assert!(matches!(&answers[1], MessageResponse::FileDescriptorResponse(_)), "{answers:?}");
+    drop(client);
     server.stop().await;
 }
 

@@ -239,6 +239,7 @@ async fn member_config(machine: &Machine) -> MemberConfig {
         quota_bytes: 0,
         auto_compaction: store::AutoCompaction::Off,
         token_ttl: store::auth::TOKEN_TTL,
+        slow_after: store::config::SLOW_AFTER,
     }
 }
 
