@@ -39,6 +39,11 @@ const PACKAGES: &[Package] = &[
     Package { name: "busybox-static", shown_by: "/bin/busybox", needed_for: "the example image" },
     Package { name: "etcd-client", shown_by: "/usr/bin/etcdctl", needed_for: "tests with real etcdctl" },
     Package { name: "etcd-server", shown_by: "/usr/bin/etcd", needed_for: "benchmarks beside etcd" },
+    Package {
+        name: "python3-etcd3",
+        shown_by: "/usr/lib/python3/dist-packages/etcd3/__init__.py",
+        needed_for: "tests with a real Python client of etcd",
+    },
     Package { name: "curl", shown_by: "/usr/bin/curl", needed_for: "tests" },
     Package { name: "e2fsprogs", shown_by: "/sbin/mkfs.ext4", needed_for: "disk-full tests" },
 ];

@@ -281,3 +281,90 @@ impl PeerService {
         Status::internal(line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::{SLOW_AFTER, Timing};
+    use crate::env::engines::SimEngines;
+    use crate::env::{Env, EnvParts, Place};
+    use crate::member::Leases;
+    use crate::net::TcpNet;
+    use crate::raft::network::Identity;
+    use crate::raft::node::NodeConfig;
+    use crate::raft::state_machine::{AppliedEntry, Observer};
+    use crate::wal::WalConfig;
+    use crate::wal::disk::FreeSpace;
+    use crate::wal::disk_sim::SimDisk;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn applied(&self, _entry: AppliedEntry) {}
+
+        fn replaced(&self, _store: &mvcc::Store) {}
+    }
+
+    /// Returns the peer port of a member, and the faults that it ended with.
+    async fn service() -> (PeerService, Arc<Mutex<Vec<String>>>) {
+        let faults: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&faults);
+        let env = Env::new(EnvParts {
+            place: Place::Simulation,
+            disk: Arc::new(SimDisk::new(1)),
+            engines: Arc::new(SimEngines::default()),
+            net: Arc::new(TcpNet::default()),
+            fatal: Arc::new(move |line| told.lock().unwrap().push(line.to_owned())),
+            seed: 1,
+        });
+        let config = NodeConfig {
+            identity: Identity { cluster_id: 1, member_id: 1, incarnation: 1 },
+            name: "m".to_owned(),
+            client_urls: Vec::new(),
+            joins: false,
+            timing: Timing::default(),
+            wal: WalConfig { segment_bytes: 64 * 1024, ..WalConfig::default() },
+            snapshot_entries: 100,
+            entries_kept: None,
+            slow_after: SLOW_AFTER,
+        };
+        let leases = Arc::new(Leases::new(&env, config.timing));
+        let stop = CancellationToken::new();
+        let node = Node::start(env, config, Box::new(Nobody), leases, stop.clone()).await.unwrap();
+        (PeerService { node, stop }, faults)
+    }
+
+    /// Returns what the sender of a snapshot is told, and the faults that the receiver ends with.
+    async fn refused(error: EngineError) -> (Status, Vec<String>) {
+        let (service, faults) = service().await;
+        let status = service.cannot_store(&error);
+        service.node.stop(&service.stop).await;
+        let faults = faults.lock().unwrap().clone();
+        (status, faults)
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_no_snapshot_ends_the_member() {
+        let space = FreeSpace { path: "/d".to_owned(), free_bytes: 7 };
+        let source = || std::io::Error::other("the device is gone");
+        let full = EngineError::DiskFull { space, source: source().into() };
+        let broken = EngineError::Io { directory: "/d".to_owned(), source: source() };
+        for (error, words) in [(full, "disk full in /d: 7 bytes free"), (broken, "the device is gone")] {
+            let (status, faults) = refused(error).await;
+            assert_eq!(status.code(), tonic::Code::Internal);
+            let [fault] = faults.try_into().unwrap();
+            assert!(fault.starts_with("cannot store a snapshot: ") && fault.contains(words), "{fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_was_sent_wrongly_is_its_senders_fault() {
+        let corrupt = EngineError::Corrupt { key: "k".to_owned(), reason: "no such row".to_owned() };
+        for error in [corrupt, EngineError::Format { found: 9, supported: 1 }] {
+            let (status, faults) = refused(error).await;
+            assert_eq!((status.code(), faults), (tonic::Code::Internal, Vec::new()), "{status}");
+        }
+    }
+}
