@@ -14,10 +14,9 @@ use crate::auth::{SessionChange, TOKEN_TTL};
 use crate::engine::{Engine, EngineError, MemoryEngine};
 use crate::guarded::{Guarded, Sessions};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
-use crate::lease::{ExpiryLimits, PendingGrant, Primary, Renewal, granted_ttl_seconds};
+use crate::lease::{ExpiryLimits, LeaseChange, Primary, Renewal, granted_ttl_seconds};
 use crate::mvcc::{
-    Alarm, Answer, Collection, Command, GrantedLease, LeaseId, Range, RangeResult, Revision, Store, Txn,
-    TxnResult,
+    Alarm, Answer, Collection, Command, LeaseId, Range, RangeResult, Revision, Store, Txn, TxnResult,
 };
 use crate::watch::{Hub, StoreAccess};
 
@@ -153,42 +152,23 @@ impl Shared {
         let applied = store.apply(command).expect("an engine in memory does not fail");
         store.commit().expect("an engine in memory does not fail");
         // Under the store's lock, so that concurrent callers publish in revision order.
+        let change = LeaseChange::of(command, &applied, &store);
         self.hub.publish(applied.events);
         let answer = applied.answer?;
         let command = match command {
             Command::Guarded { command, .. } => command,
             other => other,
         };
-        self.follow_leases(&store, command);
+        {
+            let mut leases = self.leases();
+            leases.applied += 1;
+            leases.primary.follow(self.now(), &change);
+        }
         self.sessions.follow(SessionChange::of(command, store.auth()));
         if let Command::Compact { .. } = command {
             collect_all(&mut store);
         }
         Ok(answer)
-    }
-
-    fn follow_leases(&self, store: &Store, command: &Command) {
-        let now = self.now();
-        let mut leases = self.leases();
-        leases.applied += 1;
-        match command {
-            Command::LeaseGrant { id, ttl_seconds } => {
-                let grant = store.lease(*id).map_or(0, |lease| lease.grant);
-                let ttl = Duration::from_secs(u64::try_from(*ttl_seconds).unwrap_or(0));
-                leases.primary.granted(now, PendingGrant { lease: GrantedLease { id: *id, grant }, ttl });
-            }
-            Command::LeaseRevoke { id } => leases.primary.revoked(*id),
-            Command::LeaseExpire { leases: expired } => {
-                expired.iter().for_each(|lease| leases.primary.revoked(lease.id));
-            }
-            Command::Txn(_)
-            | Command::Compact { .. }
-            | Command::LeaseCheckpoint { .. }
-            | Command::AlarmRaise(_)
-            | Command::AlarmClear(_)
-            | Command::Auth(_)
-            | Command::Guarded { .. } => {}
-        }
     }
 }
 

@@ -17,9 +17,10 @@ pub struct MemoryEngine {
 
 #[derive(Debug, Default)]
 struct State {
-    live: BTreeMap<Bytes, Bytes>,
-    /// Batches since the last flush; a crash loses them.
-    unflushed: Vec<Write>,
+    /// A scan keeps the map that it began with; a write meanwhile goes to a copy.
+    live: Arc<BTreeMap<Bytes, Bytes>>,
+    /// Since the last flush; a crash loses them, or all behind some batch.
+    unflushed: Vec<Batch>,
     flushed: BTreeMap<Bytes, Bytes>,
 }
 
@@ -30,11 +31,32 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// Returns another engine that holds the same, all of it flushed.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let live = BTreeMap::clone(&self.read().live);
+        let state = State { live: Arc::new(live.clone()), unflushed: Vec::new(), flushed: live };
+        Self { state: Arc::new(RwLock::new(state)) }
+    }
+
     /// Forgets what was not flushed, as a power failure would.
     pub fn crash(&self) {
-        let mut state = self.lock();
-        state.live = state.flushed.clone();
-        state.unflushed.clear();
+        self.crash_behind(0);
+    }
+
+    /// Forgets what was not flushed, but for the first batches: an engine may flush before it is asked to.
+    pub fn crash_behind(&self, batches: usize) {
+        let state = &mut *self.lock();
+        for batch in state.unflushed.drain(..).take(batches) {
+            batch.writes().iter().for_each(|write| apply(&mut state.flushed, write));
+        }
+        state.live = Arc::new(state.flushed.clone());
+    }
+
+    /// Returns how many batches were written since the last flush.
+    #[must_use]
+    pub fn unflushed_batches(&self) -> usize {
+        self.read().unflushed.len()
     }
 
     /// Removes everything, as a replaced data directory would.
@@ -60,11 +82,12 @@ fn apply(map: &mut BTreeMap<Bytes, Bytes>, write: &Write) {
 
 impl Engine for MemoryEngine {
     fn write(&self, batch: &Batch) -> Result<(), EngineError> {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
+        let live = Arc::make_mut(&mut state.live);
         for write in batch.writes() {
-            apply(&mut state.live, write);
-            state.unflushed.push(write.clone());
+            apply(live, write);
         }
+        state.unflushed.push(batch.clone());
         Ok(())
     }
 
@@ -77,15 +100,9 @@ impl Engine for MemoryEngine {
             return Ok(());
         }
         let bounds = (Bound::Included(from), before.map_or(Bound::Unbounded, Bound::Excluded));
-        // Copied first (reference counts only): a visitor may write, and must see the state as it was.
-        let rows: Vec<(Bytes, Bytes)> = self
-            .read()
-            .live
-            .range::<[u8], _>(bounds)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        for (key, value) in rows {
-            if let ControlFlow::Break(()) = visit(&key, &value) {
+        let live = Arc::clone(&self.read().live);
+        for (key, value) in live.range::<[u8], _>(bounds) {
+            if let ControlFlow::Break(()) = visit(key, value) {
                 break;
             }
         }
@@ -93,10 +110,9 @@ impl Engine for MemoryEngine {
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        let mut state = self.lock();
-        let writes = std::mem::take(&mut state.unflushed);
-        for write in &writes {
-            apply(&mut state.flushed, write);
+        let state = &mut *self.lock();
+        for batch in state.unflushed.drain(..) {
+            batch.writes().iter().for_each(|write| apply(&mut state.flushed, write));
         }
         Ok(())
     }
@@ -129,5 +145,20 @@ mod tests {
         engine.crash();
         assert_eq!(engine.get(b"a").unwrap(), Some(Bytes::from_static(b"1")));
         assert_eq!(engine.get(b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn a_crash_may_keep_whole_batches_from_the_first_on() {
+        let engine = MemoryEngine::new();
+        for key in [&b"a"[..], b"b", b"c"] {
+            let mut batch = Batch::default();
+            batch.put(key, &b"1"[..]);
+            engine.write(&batch).unwrap();
+        }
+        assert_eq!(engine.unflushed_batches(), 3);
+        engine.crash_behind(2);
+        assert!(engine.get(b"b").unwrap().is_some() && engine.get(b"c").unwrap().is_none());
+        engine.crash();
+        assert!(engine.get(b"b").unwrap().is_some(), "what was kept is durable");
     }
 }

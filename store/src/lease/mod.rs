@@ -1,9 +1,11 @@
 //! Lease time. Which leases exist is replicated state (`mvcc`); how much time they have left is known to one member only,
 //! the primary, by its own monotonic clock. A stopped or cut-off primary makes leases live longer, never shorter.
 
+mod change;
 mod primary;
 
-pub use primary::{ExpiryLimits, PendingGrant, Primary, Renewal};
+pub use change::{LeaseChange, PendingGrant};
+pub use primary::{ExpiryLimits, Primary, Renewal};
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::{LeaseChange, PendingGrant};
 use crate::mvcc::{GrantedLease, Lease, LeaseId, LeaseRemaining};
 
 /// How often the remaining time of long leases is recorded, and how long a lease must be for that.
@@ -31,13 +32,6 @@ impl Default for ExpiryLimits {
     fn default() -> Self {
         Self { leases_max: 500 }
     }
-}
-
-/// A lease whose time starts when its grant is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingGrant {
-    pub lease: GrantedLease,
-    pub ttl: Duration,
 }
 
 /// Answer to a keepalive.
@@ -118,13 +112,22 @@ impl Primary {
         self.promoted
     }
 
-    /// Starts the clock of a lease whose grant was just applied.
-    pub fn granted(&mut self, now: Duration, grant: PendingGrant) {
+    /// Follows a command that was just applied.
+    pub fn follow(&mut self, now: Duration, change: &LeaseChange) {
+        match change {
+            LeaseChange::None => {}
+            LeaseChange::Granted(grant) => self.granted(now, *grant),
+            LeaseChange::Revoked(id) => self.forget(*id),
+            LeaseChange::Expired(leases) => leases.iter().for_each(|lease| self.expired(*lease)),
+        }
+    }
+
+    fn granted(&mut self, now: Duration, grant: PendingGrant) {
         if !self.promoted {
             return;
         }
         let id = grant.lease.id;
-        self.revoked(id);
+        self.forget(id);
         let clock = Clock {
             grant: grant.lease.grant,
             ttl: grant.ttl,
@@ -136,8 +139,13 @@ impl Primary {
         self.clocks.insert(id, clock);
     }
 
-    /// Forgets a lease whose end was applied.
-    pub fn revoked(&mut self, id: LeaseId) {
+    fn expired(&mut self, lease: GrantedLease) {
+        if self.clocks.get(&lease.id).is_some_and(|clock| clock.grant == lease.grant) {
+            self.forget(lease.id);
+        }
+    }
+
+    fn forget(&mut self, id: LeaseId) {
         if let Some(clock) = self.clocks.remove(&id) {
             self.due.remove(&(clock.deadline, id));
         }
@@ -275,8 +283,22 @@ mod tests {
         assert_eq!(primary.renew(at(11), LeaseId(1)), Renewal::Expiring);
         primary.retry(&[GrantedLease { id: LeaseId(1), grant: 1 }]);
         assert_eq!(expired(&mut primary, at(11)), [1], "asked again after a failed proposal");
-        primary.revoked(LeaseId(1));
+        primary.follow(at(11), &LeaseChange::Revoked(LeaseId(1)));
         assert_eq!(primary.renew(at(12), LeaseId(1)), Renewal::Unknown);
+    }
+
+    #[test]
+    fn an_expiry_that_comes_behind_a_new_grant_of_the_id_leaves_the_new_lease_its_clock() {
+        let mut primary = primary();
+        primary.granted(at(0), grant(1, 10));
+        let old = primary.take_expired(at(10), ExpiryLimits::default());
+        // A client revokes and grants the id again before the expiry is applied.
+        primary.follow(at(10), &LeaseChange::Revoked(LeaseId(1)));
+        let again = PendingGrant { lease: GrantedLease { id: LeaseId(1), grant: 2 }, ttl: at(10) };
+        primary.follow(at(10), &LeaseChange::Granted(again));
+        primary.follow(at(11), &LeaseChange::Expired(old));
+        assert_eq!(primary.remaining(at(11), LeaseId(1)), Some(at(9)));
+        assert_eq!(expired(&mut primary, at(20)), [1]);
     }
 
     #[test]

@@ -15,10 +15,9 @@ use wire::keep_alive_response::Outcome;
 use crate::config::Timing;
 use crate::env::Env;
 use crate::kv::KvError;
-use crate::lease::{ExpiryLimits, Primary, Renewal};
+use crate::lease::{ExpiryLimits, LeaseChange, Primary, Renewal};
 use crate::mvcc::{Command, GrantedLease, LeaseId, LeaseRemaining, Store};
 use crate::raft::node::Node;
-use crate::raft::state_machine::LeaseChange;
 use crate::wire::encode_command;
 
 /// How often the leader looks for leases whose time is over (etcd's rate).
@@ -57,12 +56,7 @@ impl Leases {
     /// Follows a command that was applied.
     pub(crate) fn follow(&self, change: &LeaseChange) {
         let now = self.now();
-        let mut clock = self.clock();
-        match change {
-            LeaseChange::None => {}
-            LeaseChange::Granted(grant) => clock.primary.granted(now, *grant),
-            LeaseChange::Ended(ids) => ids.iter().for_each(|id| clock.primary.revoked(*id)),
-        }
+        self.clock().primary.follow(now, change);
     }
 
     /// The whole state was replaced, which happens to followers only.

@@ -29,7 +29,7 @@ mod store;
 mod txn;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
@@ -25,8 +25,8 @@ use crate::auth::SessionChange;
 use crate::config::SLOW_AFTER;
 use crate::engine::{Engine, EngineError};
 use crate::env::Env;
-use crate::lease::PendingGrant;
-use crate::mvcc::{self, Applied, Collection, Command, GrantedLease, LeaseId, Store};
+use crate::lease::LeaseChange;
+use crate::mvcc::{self, Applied, Collection, Store};
 use crate::watch::StoreAccess;
 use crate::wire::decode_command;
 
@@ -57,37 +57,6 @@ pub(crate) struct AppliedEntry {
     pub(crate) applied: Applied,
     pub(crate) leases: LeaseChange,
     pub(crate) sessions: SessionChange,
-}
-
-/// What a command did to the set of leases.
-pub(crate) enum LeaseChange {
-    None,
-    Granted(PendingGrant),
-    Ended(Vec<LeaseId>),
-}
-
-impl LeaseChange {
-    fn of(command: &Command, applied: &Applied, store: &Store) -> Self {
-        if applied.answer.is_err() {
-            return Self::None;
-        }
-        match command {
-            Command::LeaseGrant { id, ttl_seconds } => {
-                let grant = store.lease(*id).map_or(0, |lease| lease.grant);
-                let ttl = Duration::from_secs(u64::try_from(*ttl_seconds).unwrap_or(0));
-                Self::Granted(PendingGrant { lease: GrantedLease { id: *id, grant }, ttl })
-            }
-            Command::LeaseRevoke { id } => Self::Ended(vec![*id]),
-            Command::LeaseExpire { leases } => Self::Ended(leases.iter().map(|lease| lease.id).collect()),
-            Command::Guarded { command, .. } => Self::of(command, applied, store),
-            Command::Txn(_)
-            | Command::Compact { .. }
-            | Command::LeaseCheckpoint { .. }
-            | Command::AlarmRaise(_)
-            | Command::AlarmClear(_)
-            | Command::Auth(_) => Self::None,
-        }
-    }
 }
 
 /// The state of one member, shared by raft, readers and snapshots.

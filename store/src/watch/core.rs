@@ -22,14 +22,31 @@ use crate::mvcc::{Event, KeyRange, Revision, RevisionEvents};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WatcherId(pub(super) u64);
 
-/// Recent revisions kept for watchers that start a little behind or fall behind: covers seconds of heavy writing.
-const RING_BYTES_MAX: usize = 32 << 20;
-/// Most waiting for one watcher; beyond it the watcher reads by itself at its own speed.
-const QUEUE_REVISIONS_MAX: usize = 1024;
-const QUEUE_BYTES_MAX: usize = 4 << 20;
-/// Most handed over at once, so that one busy watcher does not hold the hub for long.
-const TAKE_REVISIONS_MAX: usize = 256;
-const TAKE_BYTES_MAX: usize = 1 << 20;
+/// What the hub keeps for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Recent revisions kept for watchers that start a little behind or fall behind.
+    pub(crate) ring_bytes_max: usize,
+    /// Most waiting for one watcher; beyond it the watcher reads by itself at its own speed.
+    pub(crate) queue_revisions_max: usize,
+    pub(crate) queue_bytes_max: usize,
+    /// Most handed over at once, so that one busy watcher does not hold the hub for long.
+    pub(crate) take_revisions_max: usize,
+    pub(crate) take_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// The ring covers seconds of heavy writing.
+    fn default() -> Self {
+        Self {
+            ring_bytes_max: 32 << 20,
+            queue_revisions_max: 1024,
+            queue_bytes_max: 4 << 20,
+            take_revisions_max: 256,
+            take_bytes_max: 1 << 20,
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sync {
@@ -77,6 +94,7 @@ pub(super) enum Taken {
 /// All watchers and the recent past.
 #[derive(Debug)]
 pub(super) struct Core {
+    limits: Limits,
     head: Revision,
     ring: VecDeque<Arc<RevisionEvents>>,
     ring_bytes: usize,
@@ -89,8 +107,9 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(head: Revision) -> Self {
+    pub(super) fn new(head: Revision, limits: Limits) -> Self {
         Self {
+            limits,
             head,
             ring: VecDeque::new(),
             ring_bytes: 0,
@@ -153,7 +172,7 @@ impl Core {
         let mut wakers = Vec::new();
         for id in matched {
             let Some(entry) = self.watchers.get_mut(&id) else { continue };
-            entry.offer(&revision, size);
+            entry.offer(&revision, size, self.limits);
             wakers.extend(entry.waker.take());
         }
         self.remember(revision, size);
@@ -163,7 +182,7 @@ impl Core {
     fn remember(&mut self, revision: Arc<RevisionEvents>, size: usize) {
         self.ring_bytes += size;
         self.ring.push_back(revision);
-        while self.ring_bytes > RING_BYTES_MAX {
+        while self.ring_bytes > self.limits.ring_bytes_max {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= size_of_revision(&oldest);
         }
@@ -213,9 +232,9 @@ impl Core {
             if entry.next < oldest {
                 return Taken::Behind { next: entry.next };
             }
-            entry.read_ring(&self.ring, self.head);
+            entry.read_ring(&self.ring, self.head, self.limits);
         }
-        let revisions = entry.take_queue();
+        let revisions = entry.take_queue(self.limits);
         if !revisions.is_empty() {
             return Taken::Revisions(revisions);
         }
@@ -231,11 +250,11 @@ impl Core {
         Taken::Nothing
     }
 
-    /// Notes that a lagging watcher has read all rows up to `through`.
-    pub(super) fn caught_up(&mut self, id: WatcherId, through: Revision) {
+    /// Notes that a lagging watcher has read all rows up to `through`, and which revision it reports for that, if it found any events.
+    pub(super) fn caught_up(&mut self, id: WatcherId, through: Revision, reported: Option<Revision>) {
         let Some(entry) = self.watchers.get_mut(&id) else { return };
         entry.next = entry.next.max(through.next());
-        entry.reported = Some(through);
+        entry.reported = reported.or(entry.reported);
         if entry.next > self.head {
             entry.sync = Sync::Synced;
         }
@@ -244,11 +263,12 @@ impl Core {
 
 impl Entry {
     /// Queues a revision that matches, or that only moves progress on.
-    fn offer(&mut self, revision: &Arc<RevisionEvents>, size: usize) {
+    fn offer(&mut self, revision: &Arc<RevisionEvents>, size: usize, limits: Limits) {
         if self.sync == Sync::Lagging || revision.revision < self.next || !self.wants(revision) {
             return;
         }
-        if self.queue.len() >= QUEUE_REVISIONS_MAX || self.queued_bytes + size > QUEUE_BYTES_MAX {
+        if self.queue.len() >= limits.queue_revisions_max || self.queued_bytes + size > limits.queue_bytes_max
+        {
             let covered = Revision(revision.revision.0 - 1);
             // A revision too big for any queue is read from the ring.
             self.fall_behind(covered);
@@ -272,11 +292,11 @@ impl Entry {
     }
 
     /// Fills the queue of a lagging watcher from the ring, and makes it synced when that reaches the head.
-    fn read_ring(&mut self, ring: &VecDeque<Arc<RevisionEvents>>, head: Revision) {
+    fn read_ring(&mut self, ring: &VecDeque<Arc<RevisionEvents>>, head: Revision, limits: Limits) {
         let start = ring.partition_point(|revision| revision.revision < self.next);
         let mut bytes = 0;
         for revision in ring.range(start..) {
-            if self.queue.len() >= TAKE_REVISIONS_MAX || bytes >= TAKE_BYTES_MAX {
+            if self.queue.len() >= limits.take_revisions_max || bytes >= limits.take_bytes_max {
                 return;
             }
             if self.wants(revision) {
@@ -291,10 +311,10 @@ impl Entry {
         self.sync = Sync::Synced;
     }
 
-    fn take_queue(&mut self) -> Vec<Arc<RevisionEvents>> {
+    fn take_queue(&mut self, limits: Limits) -> Vec<Arc<RevisionEvents>> {
         let mut taken = Vec::new();
         let mut bytes = 0;
-        while taken.len() < TAKE_REVISIONS_MAX && bytes < TAKE_BYTES_MAX {
+        while taken.len() < limits.take_revisions_max && bytes < limits.take_bytes_max {
             let Some(revision) = self.queue.pop_front() else { break };
             let size = size_of_revision(&revision);
             bytes += size;

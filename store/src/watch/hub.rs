@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::core::{Core, NewWatcher, WatcherId};
+use super::core::{Core, Limits, NewWatcher, WatcherId};
 use super::watcher::Watcher;
 use crate::kv::{KvError, WatchQuery};
 use crate::mvcc::{Revision, RevisionEvents, Store};
@@ -24,7 +24,12 @@ impl Hub {
     /// Returns a hub for a store that stands at `head`.
     #[must_use]
     pub fn new(head: Revision) -> Self {
-        Self { core: Mutex::new(Core::new(head)) }
+        Self::with_limits(head, Limits::default())
+    }
+
+    /// Returns a hub that keeps more or less than usual.
+    pub(crate) fn with_limits(head: Revision, limits: Limits) -> Self {
+        Self { core: Mutex::new(Core::new(head, limits)) }
     }
 
     /// Hands new revisions to the watchers, in order, each once, after the store committed them. Never waits for a watcher.

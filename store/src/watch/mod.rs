@@ -17,5 +17,8 @@ mod matcher;
 mod tests;
 mod watcher;
 
+#[cfg(test)]
+pub(crate) use self::core::Limits;
+
 pub use hub::{Hub, StoreAccess};
 pub use watcher::{ProgressHandle, Watcher};

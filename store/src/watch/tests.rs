@@ -261,6 +261,16 @@ fn automatic_progress_follows_every_change_of_other_keys() {
 }
 
 #[test]
+fn automatic_progress_is_told_when_the_past_held_nothing_for_the_watcher() {
+    let fixture = Fixture::new();
+    fixture.put("b"); // 2
+    fixture.hub.reset(Revision(2));
+    let mut watcher = fixture.watch(KeyRange::single("a"), Some(2), ProgressMode::Automatic).unwrap();
+    assert_eq!(drain(&mut watcher).progress, [2]);
+    assert_eq!(drain(&mut watcher), Seen::default());
+}
+
+#[test]
 fn a_replaced_state_neither_repeats_nor_loses_events() {
     let fixture = Fixture::new();
     let mut read = fixture.quiet(all(), None);

@@ -69,8 +69,10 @@ impl Watcher {
             // The engine failed. The apply path meets the same and ends the member.
             Some(Err(_)) | None => return Err(KvError::Stopped),
         };
-        self.hub.lock().caught_up(self.id, history.through);
-        Ok(self.events(history.revisions.iter(), history.through))
+        let item = self.events(history.revisions.iter(), history.through);
+        let reported = item.as_ref().map(|_| history.through);
+        self.hub.lock().caught_up(self.id, history.through, reported);
+        Ok(item)
     }
 
     /// Picks this watcher's events; `None` if there are none.

@@ -1,9 +1,10 @@
-//! Random programs over few keys, so that commands meet each other often. The same seed gives the same program.
+//! Random programs over few keys, so that operations meet each other often. The same seed gives the same program.
 
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::kv::ProgressMode;
 use crate::mvcc::{
     Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, GrantedLease, KeyRange,
     LeaseId, LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget, Txn,
@@ -11,43 +12,119 @@ use crate::mvcc::{
 
 const KEYS: usize = 8;
 const LEASES: i64 = 3;
+/// Operations of one program.
+const OPERATIONS_MIN: usize = 20;
+const OPERATIONS_MAX: usize = 200;
 
-pub(super) struct Program {
-    rng: SmallRng,
-    /// Roughly where the store stands, for revisions near it.
-    writes: i64,
+/// One operation, or something that happens to the store between two of them.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Apply(Command),
+    /// Ends a batch; reads and watches do it too.
+    Commit,
+    Range(Range),
+    /// Reads the past in pieces of some rows.
+    History {
+        range: KeyRange,
+        from: Revision,
+        rows_max: usize,
+    },
+    /// Lists leases, with keys and times.
+    Leases,
+    KeepAlive(LeaseId),
+    /// Lets time pass: the primary ends leases and records how long others have left, if its proposals get through.
+    Wait {
+        seconds: u64,
+        reaches_log: bool,
+    },
+    /// Another member becomes the primary.
+    NewPrimary,
+    Watch {
+        range: KeyRange,
+        start: Option<Revision>,
+        prev_kv: bool,
+        progress: ProgressMode,
+    },
+    /// Takes everything that one of the watches has.
+    Look(usize),
+    AskProgress(usize),
+    EndWatch(usize),
+    Collect {
+        rows_max: usize,
+    },
+    /// The state is read again from the rows.
+    Reopen,
+    /// The state comes from another member.
+    Install,
 }
 
-impl Program {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), writes: 1 }
-    }
+/// Returns the program of a seed.
+pub(super) fn program(seed: u64) -> Vec<Step> {
+    let mut generator = Generator { rng: SmallRng::seed_from_u64(seed), halves: 2 };
+    let length = generator.rng.random_range(OPERATIONS_MIN..=OPERATIONS_MAX);
+    (0..length).map(|_| generator.step()).collect()
+}
 
-    pub(super) fn length(&mut self) -> usize {
-        self.rng.random_range(5..30)
-    }
+/// Returns the commands of the program of a seed.
+pub(crate) fn commands(seed: u64) -> Vec<Command> {
+    let steps = program(seed).into_iter();
+    steps.filter_map(|step| if let Step::Apply(command) = step { Some(command) } else { None }).collect()
+}
 
-    pub(super) fn one_in(&mut self, chances: u32) -> bool {
+struct Generator {
+    rng: SmallRng,
+    /// Roughly twice the revision where the store stands, for revisions near it: many a transaction changes nothing.
+    halves: i64,
+}
+
+impl Generator {
+    fn one_in(&mut self, chances: u32) -> bool {
         self.rng.random_ratio(1, chances)
     }
 
-    pub(super) fn up_to(&mut self, most: usize) -> usize {
+    fn up_to(&mut self, most: usize) -> usize {
         self.rng.random_range(1..=most)
     }
 
-    pub(super) fn batch(&mut self) -> Vec<Command> {
-        (0..self.up_to(6)).map(|_| self.command()).collect()
+    fn step(&mut self) -> Step {
+        match self.rng.random_range(0..200) {
+            0..126 => Step::Apply(self.command()),
+            126..134 => Step::Commit,
+            134..150 => Step::Range(self.range()),
+            150..153 => {
+                Step::History { range: self.key_range(), from: self.revision(), rows_max: self.up_to(5) }
+            }
+            153..155 => Step::Leases,
+            155..158 => Step::KeepAlive(self.lease()),
+            158..162 => Step::Wait { seconds: self.rng.random_range(1..200), reaches_log: !self.one_in(4) },
+            162 => Step::NewPrimary,
+            163..168 => self.watch(),
+            168..180 => Step::Look(self.place()),
+            180..184 => Step::AskProgress(self.place()),
+            184 => Step::EndWatch(self.place()),
+            185..195 => Step::Collect { rows_max: self.up_to(5) },
+            195..199 => Step::Reopen,
+            _ => Step::Install,
+        }
     }
 
-    pub(super) fn reads(&mut self, current: Revision) -> Vec<Range> {
-        self.writes = current.0;
-        (0..2).map(|_| self.range()).collect()
+    fn place(&mut self) -> usize {
+        self.rng.random_range(0..4)
+    }
+
+    fn watch(&mut self) -> Step {
+        Step::Watch {
+            range: self.key_range(),
+            start: self.one_in(2).then(|| self.revision()),
+            prev_kv: self.one_in(2),
+            progress: if self.one_in(3) { ProgressMode::Automatic } else { ProgressMode::OnRequest },
+        }
     }
 
     fn command(&mut self) -> Command {
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..22) {
             0 => Command::Compact { revision: self.revision() },
-            1 | 2 => Command::LeaseGrant { id: self.lease(), ttl_seconds: self.rng.random_range(2..100) },
+            1 | 2 => Command::LeaseGrant { id: self.lease(), ttl_seconds: self.ttl_seconds() },
             3 => Command::LeaseRevoke { id: self.lease() },
             4 => Command::LeaseExpire { leases: vec![self.granted(), self.granted()] },
             5 => {
@@ -58,8 +135,16 @@ impl Program {
             }
             6 if self.one_in(10) => Command::AlarmRaise(self.alarm()),
             6 => Command::AlarmClear(self.alarm()),
-            _ => Command::Txn(self.valid_txn()),
+            _ => {
+                self.halves += 1;
+                Command::Txn(self.valid_txn())
+            }
         }
+    }
+
+    /// Some are long enough to be recorded.
+    fn ttl_seconds(&mut self) -> i64 {
+        if self.one_in(3) { self.rng.random_range(301..1000) } else { self.rng.random_range(2..100) }
     }
 
     fn alarm(&mut self) -> Alarm {
@@ -187,6 +272,6 @@ impl Program {
     }
 
     fn revision(&mut self) -> Revision {
-        Revision(self.rng.random_range(1..self.writes + 3))
+        Revision(self.rng.random_range(1..self.halves / 2 + 3))
     }
 }

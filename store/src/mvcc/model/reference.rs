@@ -1,13 +1,14 @@
 //! The naive model: one full copy of the key space per revision.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::mvcc::{
     Alarm, AlarmKind, Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind,
-    KeyRange, KeyValue, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal, Revision,
-    RevisionEvents, SortOrder, SortTarget, Txn, TxnResult,
+    GrantedLease, KeyRange, KeyValue, Lease, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal,
+    Revision, RevisionEvents, RowId, SortOrder, SortTarget, Txn, TxnResult,
 };
 
 pub(super) type Space = BTreeMap<Bytes, KeyValue>;
@@ -16,10 +17,12 @@ pub(super) struct Reference {
     /// The key space after each revision, from revision 1 on.
     spaces: Vec<Space>,
     compacted: Revision,
-    /// Lease to grant number and time to live.
-    leases: BTreeMap<LeaseId, (u64, i64)>,
+    /// Without their keys, which the key space names.
+    leases: BTreeMap<LeaseId, Lease>,
     grants: u64,
     alarms: BTreeSet<Alarm>,
+    /// Everything that was ever published.
+    published: Vec<RevisionEvents>,
 }
 
 /// Collects the steps of the path that a transaction takes.
@@ -43,7 +46,7 @@ fn inside(range: &KeyRange, key: &Bytes) -> bool {
 /// A transaction under way: the space before it, the space as it goes, and what changed.
 struct Doing<'a> {
     before: &'a Space,
-    space: Space,
+    space: Cow<'a, Space>,
     revision: Revision,
     events: Vec<Event>,
 }
@@ -53,13 +56,21 @@ impl Doing<'_> {
         if self.events.is_empty() { Revision(self.revision.0 - 1) } else { self.revision }
     }
 
+    /// The space behind the transaction and its changes, if there are any.
+    fn done(self) -> Option<(Space, Vec<Event>)> {
+        (!self.events.is_empty()).then(|| (self.space.into_owned(), self.events))
+    }
+
     fn put(&mut self, kv: KeyValue) {
-        let prev = self.space.insert(kv.key.clone(), kv.clone());
+        let prev = self.space.to_mut().insert(kv.key.clone(), kv.clone());
         self.events.push(Event { kind: EventKind::Put, kv, prev });
     }
 
     fn delete(&mut self, key: &Bytes) -> Option<KeyValue> {
-        let prev = self.space.remove(key)?;
+        if !self.space.contains_key(key) {
+            return None;
+        }
+        let prev = self.space.to_mut().remove(key)?;
         let kv = KeyValue { key: key.clone(), mod_revision: self.revision, ..KeyValue::default() };
         self.events.push(Event { kind: EventKind::Delete, kv, prev: Some(prev.clone()) });
         Some(prev)
@@ -74,6 +85,7 @@ impl Reference {
             leases: BTreeMap::new(),
             grants: 0,
             alarms: BTreeSet::new(),
+            published: Vec::new(),
         }
     }
 
@@ -81,7 +93,7 @@ impl Reference {
         self.compacted
     }
 
-    fn current(&self) -> Revision {
+    pub(super) fn current(&self) -> Revision {
         Revision(i64::try_from(self.spaces.len()).unwrap())
     }
 
@@ -94,14 +106,54 @@ impl Reference {
         self.space_at(self.current())
     }
 
-    /// The revision of the row that a key had at `revision`.
-    pub(super) fn held_at(&self, key: &Bytes, revision: Revision) -> Option<Revision> {
-        self.space_at(revision).get(key).map(|kv| kv.mod_revision)
+    /// Returns what was published for a range, from a revision on.
+    pub(super) fn published<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        from: Revision,
+    ) -> impl Iterator<Item = &'a Event> {
+        let start = usize::try_from(from.0.max(2) - 2).unwrap();
+        let revisions = self.published.get(start..).unwrap_or_default();
+        revisions.iter().flat_map(|revision| &revision.events).filter(|event| inside(range, &event.kv.key))
+    }
+
+    /// Whether a compaction has removed what a key held before an event.
+    pub(super) fn is_lost(&self, prev: &KeyValue) -> bool {
+        prev.mod_revision <= self.compacted
+            && self.space_at(self.compacted).get(&prev.key).map(|kv| kv.mod_revision)
+                != Some(prev.mod_revision)
+    }
+
+    /// Returns the rows that a compaction leaves: all behind it, and what each key held at it, also that it was deleted just there.
+    pub(super) fn rows_kept(&self) -> BTreeSet<RowId> {
+        let mut kept = BTreeSet::new();
+        let mut held = BTreeMap::new();
+        for RevisionEvents { revision, events } in &self.published {
+            for (sub, event) in (0..).zip(events) {
+                let row = RowId { main: *revision, sub };
+                if *revision > self.compacted {
+                    kept.insert(row);
+                } else {
+                    held.insert(&event.kv.key, (row, event.kind));
+                }
+            }
+        }
+        let outlives = |row: &RowId, kind| kind == EventKind::Put || row.main == self.compacted;
+        kept.extend(held.into_values().filter(|(row, kind)| outlives(row, *kind)).map(|(row, _)| row));
+        kept
+    }
+
+    /// Returns all leases, with their keys.
+    pub(super) fn leases(&self) -> impl Iterator<Item = Lease> {
+        self.leases.values().map(|lease| {
+            let keys = self.space().values().filter(|kv| kv.lease == lease.id);
+            Lease { keys: keys.map(|kv| kv.key.clone()).collect(), ..lease.clone() }
+        })
     }
 
     fn doing(&self) -> Doing<'_> {
-        let before = self.space_at(self.current());
-        Doing { before, space: before.clone(), revision: self.current().next(), events: Vec::new() }
+        let before = self.space();
+        Doing { before, space: Cow::Borrowed(before), revision: self.current().next(), events: Vec::new() }
     }
 
     pub(super) fn alarms(&self) -> impl Iterator<Item = Alarm> {
@@ -137,13 +189,21 @@ impl Reference {
             Command::LeaseRevoke { id } => Ok(self.end_lease(*id, &mut events)),
             Command::LeaseExpire { leases } => {
                 for lease in leases {
-                    if self.leases.get(&lease.id).is_some_and(|(grant, _)| *grant == lease.grant) {
+                    if self.is_granted(lease) {
                         self.end_lease(lease.id, &mut events);
                     }
                 }
                 Ok(Answer::Done)
             }
-            Command::LeaseCheckpoint { .. } => Ok(Answer::Done),
+            Command::LeaseCheckpoint { leases } => {
+                for checkpoint in leases {
+                    if self.is_granted(&checkpoint.lease) {
+                        let lease = self.leases.get_mut(&checkpoint.lease.id).unwrap();
+                        lease.remaining_seconds = checkpoint.remaining_seconds;
+                    }
+                }
+                Ok(Answer::Done)
+            }
             Command::AlarmRaise(alarm) => {
                 self.alarms.insert(*alarm);
                 Ok(Answer::Done)
@@ -153,11 +213,17 @@ impl Reference {
                 unreachable!("permissions have a model of their own")
             }
         };
+        self.published.extend(events.iter().cloned());
         Applied { answer, revision: self.current(), events }
     }
 
-    fn keep(&mut self, space: Space, changed: Vec<Event>, events: &mut Vec<RevisionEvents>) {
-        if !changed.is_empty() {
+    fn is_granted(&self, lease: &GrantedLease) -> bool {
+        self.leases.get(&lease.id).is_some_and(|found| found.grant == lease.grant)
+    }
+
+    /// Keeps what a transaction has changed.
+    fn keep(&mut self, done: Option<(Space, Vec<Event>)>, events: &mut Vec<RevisionEvents>) {
+        if let Some((space, changed)) = done {
             self.spaces.push(space);
             events.push(RevisionEvents { revision: self.current(), events: changed });
         }
@@ -179,7 +245,9 @@ impl Reference {
             return Err(Refusal::LeaseExists);
         }
         self.grants += 1;
-        self.leases.insert(id, (self.grants, ttl_seconds));
+        let lease =
+            Lease { id, ttl_seconds, remaining_seconds: None, grant: self.grants, keys: BTreeSet::new() };
+        self.leases.insert(id, lease);
         Ok(Answer::LeaseGranted { id, ttl_seconds })
     }
 
@@ -191,8 +259,8 @@ impl Reference {
         for key in &keys {
             doing.delete(key);
         }
-        let Doing { space, events: changed, .. } = doing;
-        self.keep(space, changed, events);
+        let done = doing.done();
+        self.keep(done, events);
         Answer::Done
     }
 
@@ -200,8 +268,8 @@ impl Reference {
         let mut doing = self.doing();
         self.check(txn, doing.before)?;
         let mut result = self.run(txn, &mut doing);
-        let Doing { space, events: changed, .. } = doing;
-        self.keep(space, changed, events);
+        let done = doing.done();
+        self.keep(done, events);
         stamp(&mut result, self.current());
         Ok(result)
     }
@@ -251,7 +319,7 @@ impl Reference {
     fn run_op(&self, op: &Op, doing: &mut Doing<'_>) -> OpResult {
         match op {
             Op::Range(range) => {
-                let space = range.revision.map_or(&doing.space, |revision| self.space_at(revision));
+                let space = range.revision.map_or(&*doing.space, |revision| self.space_at(revision));
                 OpResult::Range(read(range, space, doing.seen()))
             }
             Op::Put(put) => {
