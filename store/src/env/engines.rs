@@ -142,11 +142,30 @@ struct SimInner {
 }
 
 impl SimEngines {
+    /// Returns engines of another machine that hold the same.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let forked = SimInner { current: inner.current.fork(), is_made: inner.is_made, staged: None };
+        Self { inner: Arc::new(Mutex::new(forked)) }
+    }
+
     /// Loses what was not flushed, as a power cut does.
     pub fn crash(&self) {
+        self.crash_behind(0);
+    }
+
+    /// Loses what was not flushed, but for the first batches: an engine may flush before it is asked to.
+    pub fn crash_behind(&self, batches: usize) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.current.crash();
+        inner.current.crash_behind(batches);
         inner.staged = None;
+    }
+
+    /// Returns how many batches were written since the last flush.
+    #[must_use]
+    pub fn unflushed_batches(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).current.unflushed_batches()
     }
 }
 

@@ -131,6 +131,12 @@ impl Inspected {
         for file in std::mem::take(&mut replay.unstarted) {
             disk.remove(&file).map_err(|error| failed(&*disk, "remove", &file, error))?;
         }
+        if let Some(start) = replay.unproven_start.take() {
+            // The next segment builds on it. Written again, so that a sync cannot pass over what an earlier one has failed for.
+            let file = segment::file_name(replay.previous.0);
+            disk.write(&file, 0, &start).map_err(|error| failed(&*disk, "write", &file, error))?;
+            disk.sync(&file).map_err(|error| failed(&*disk, "sync", &file, error))?;
+        }
         let active = Active { sequence: replay.next_sequence, end: 0, synced: 0, index_max: None };
         let mut wal = Wal {
             disk,

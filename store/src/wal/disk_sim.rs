@@ -18,7 +18,7 @@ pub struct SimDisk {
     inner: Arc<Mutex<Inner>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     files: BTreeMap<String, SimFile>,
     rng: SmallRng,
@@ -78,6 +78,24 @@ impl SimDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// Returns another disk that holds the same.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { inner: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// Returns the sum of all file sizes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
+    /// Returns the number of syncs so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     /// Loses un-synced bytes as a power cut does: any sector may have reached the disk, one of them torn. The disk

@@ -38,6 +38,8 @@ pub(crate) struct Replay {
     pub(crate) next_sequence: u64,
     /// Sequence and counted bytes of the last segment.
     pub(crate) previous: (u64, u64),
+    /// The start of the last segment, if it may not be durable.
+    pub(crate) unproven_start: Option<Bytes>,
     /// Files behind the last segment that never became one.
     pub(crate) unstarted: Vec<String>,
     /// Sum of all records, those of the tail too.
@@ -178,6 +180,7 @@ impl Replay {
         let (counted, tail): (Vec<_>, Vec<_>) =
             scan.records.into_iter().partition(|found| found.batch_end <= proven);
         self.previous = (sequence, proven);
+        self.unproven_start = scan.unproven_start;
         self.tail = tail.into_iter().map(|found| found.record).collect();
         self.fold_segment(sequence, counted, config)
     }

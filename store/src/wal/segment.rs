@@ -133,6 +133,8 @@ pub(crate) struct Scan {
     /// Highest offset that is proven to have been synced: by a batch header, or because it is the state batch, whose
     /// sync comes before anything else is written.
     pub(crate) proven: u64,
+    /// Head and state when nothing but themselves says that they were synced.
+    pub(crate) unproven_start: Option<Bytes>,
 }
 
 /// Why a segment gave no records.
@@ -176,7 +178,10 @@ pub(crate) fn scan(sequence: u64, bytes: &Bytes, limit: Option<u64>) -> Result<S
     if limit.is_some_and(|limit| offset != limit) {
         return Err(ScanError::Corrupt { offset });
     }
-    Ok(Scan { head, proven: walk.proven.max(state_end), records: walk.records })
+    // The sync may have failed, or the process may have ended before it: then they stand in the page cache alone.
+    let unproven_start = (walk.proven < state_end)
+        .then(|| Bytes::copy_from_slice(&bytes.slice(..size(state_end).min(bytes.len()))));
+    Ok(Scan { head, proven: walk.proven.max(state_end), records: walk.records, unproven_start })
 }
 
 /// Bytes that [`read_start`] needs: the head block and a state record, which is far below a block.

@@ -225,6 +225,32 @@ fn recovered_tail_is_durable_before_it_is_reported() {
     }
 }
 
+/// Safety rule 2, at every sync that can fail: the page cache shows recovery a segment that was never made durable.
+#[test]
+fn what_is_reported_after_any_failed_sync_is_durable() {
+    let flushes = script();
+    let syncs = {
+        let disk = SimDisk::new(0);
+        run(&mut open(&disk).unwrap().0, &flushes);
+        disk.syncs()
+    };
+    for sync in 1..=syncs {
+        for seed in 0..4 {
+            let disk = SimDisk::new(seed);
+            disk.fail_sync_in(sync);
+            if let Ok((mut wal, _)) = open(&disk) {
+                run(&mut wal, &flushes);
+            }
+            disk.restart_process();
+            let (_, reported) = open(&disk).unwrap();
+            let reported = Model::of(&reported, &disk);
+            disk.crash();
+            let (_, after) = open(&disk).unwrap_or_else(|error| panic!("sync {sync}, seed {seed}: {error}"));
+            assert_eq!(Model::of(&after, &disk), reported, "sync {sync}, seed {seed}");
+        }
+    }
+}
+
 /// Safety rule 1: damage below a proven offset is never taken for a torn tail.
 #[test]
 fn flipped_bit_below_a_proven_offset_is_refused_with_file_and_offset() {

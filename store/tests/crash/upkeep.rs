@@ -1,0 +1,43 @@
+//! What a member does by itself as time goes by.
+
+use std::time::Duration;
+
+use store::AutoCompaction;
+use store::kv::{Consistency, Kv, KvError};
+use store::mvcc::{KeyRange, Op, Put, Range, Revision, Txn};
+use tokio::time::Instant;
+
+use super::machine::Machine;
+
+const RETENTION: Duration = Duration::from_secs(20);
+/// A tenth of the retention between two samples; a revision may just have missed one, and be compacted at the next.
+const LATE: Duration = Duration::from_secs(5);
+
+#[test]
+fn history_of_the_retention_is_kept_and_older_is_forgotten_without_being_asked() {
+    let mut machine = Machine::new(1);
+    machine.auto_compaction = AutoCompaction::Periodic(RETENTION);
+    let lived = machine.live(async |member| {
+        let started = Instant::now();
+        let put = Txn::of(Op::Put(Put { key: "k".into(), ..Put::default() }));
+        let mut written = Vec::new();
+        while started.elapsed() < 4 * RETENTION {
+            if let Ok(result) = member.txn(put.clone()).await {
+                written.push((Instant::now(), result.revision));
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let compacted = member.status().compact_revision;
+            let young = written.iter().find(|(at, _)| at.elapsed() < RETENTION);
+            assert!(young.is_none_or(|(_, revision)| compacted <= *revision), "{compacted} is too young");
+            let old = written.iter().rev().find(|(at, _)| at.elapsed() > RETENTION + LATE);
+            assert!(old.is_none_or(|(_, revision)| compacted >= *revision), "{compacted} is too old");
+        }
+        let compacted = member.status().compact_revision;
+        assert!(compacted > Revision(20), "only compacted up to {compacted}");
+        let below = Revision(compacted.0 - 1);
+        let range = Range { revision: Some(below), ..Range::new(KeyRange::single("k")) };
+        let refused = member.range(range, Consistency::Serializable).await;
+        assert_eq!(refused, Err(KvError::Compacted { requested: below, compacted }));
+    });
+    lived.unwrap();
+}
