@@ -14,6 +14,8 @@ mod directory;
 pub mod engine;
 pub mod env;
 pub mod etcd;
+#[cfg(test)]
+mod fuzz;
 mod gateway;
 mod grpc;
 pub mod guarded;

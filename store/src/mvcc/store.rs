@@ -163,6 +163,9 @@ impl Store {
     fn load_row(&mut self, key: &[u8], stored: Bytes) -> Result<(), EngineError> {
         let id = RowId::from_key(key)?;
         let row = Row::decode(id, stored.clone())?;
+        if id.main <= Revision::FIRST {
+            return Err(corrupt(key, "row has a revision that no change has"));
+        }
         if id.main > self.state.revision {
             return Err(corrupt(key, "row is newer than the state record"));
         }

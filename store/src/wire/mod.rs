@@ -10,6 +10,8 @@ pub use answer::{decode_answer, encode_answer};
 pub(crate) use answer::{key_value_to_wire, range_to_wire, txn_result_to_wire};
 pub(crate) use auth::{permission_from_wire, permission_to_wire};
 pub use command::{COMMAND_FORMAT, decode_command, encode_command};
+#[cfg(test)]
+pub(crate) use request::txn_to_wire;
 pub(crate) use request::{delete_from_wire, key_range, put_from_wire, range_from_wire, txn_from_wire};
 
 /// Why a message cannot be understood.

@@ -121,7 +121,7 @@ pub(crate) fn txn_from_wire(request: pb::TxnRequest) -> Result<Txn, WireError> {
     })
 }
 
-pub(super) fn txn_to_wire(txn: Txn) -> pb::TxnRequest {
+pub(crate) fn txn_to_wire(txn: Txn) -> pb::TxnRequest {
     pb::TxnRequest {
         compare: txn.compare.into_iter().map(compare_to_wire).collect(),
         success: txn.success.into_iter().map(op_to_wire).collect(),
