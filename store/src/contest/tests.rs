@@ -149,6 +149,24 @@ async fn a_waiter_whose_lease_ended_does_not_win() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiter_whose_lease_ended_does_not_take_an_earlier_entry_for_its_own() {
+    let setting = Setting::new();
+    let a = setting.grant(1, LONG).await;
+    let _owner = setting.start(a).await.unwrap().unwrap();
+    let b = setting.grant(2, Duration::from_secs(20)).await;
+    let second = setting.start(b);
+    setting.entered(&[a, b]).await;
+    let c = setting.grant(3, Duration::from_secs(5)).await;
+    let third = setting.start(c);
+    setting.entered(&[a, b, c]).await;
+    // The third waits for the second, and looks again when that one goes.
+    setting.entered(&[a, b]).await;
+    setting.entered(&[a]).await;
+    assert_eq!(third.await.unwrap(), Err(ContestError::SessionExpired));
+    assert_eq!(second.await.unwrap(), Err(ContestError::SessionExpired));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_of_the_servers_lives_while_its_call_waits_and_a_minute_longer() {
     let setting = Setting::new();
     let a = setting.grant(1, LONG).await;

@@ -57,6 +57,9 @@ async fn leases_locks_and_elections_are_served() {
     let (status, kept) = post(&server, "/v3/lease/keepalive", r#"{"ID":"16"}"#).await;
     assert_eq!(status, 200);
     assert!(kept.contains(r#"{"result":{"header":{"revision":"1"},"ID":"16","TTL":"600"}}"#), "{kept}");
+    let (_, both) = post(&server, "/v3/lease/keepalive", "{\"ID\":\"16\"}\n{\"ID\":\"17\"}").await;
+    let ids = [r#""ID":"16","TTL":"600""#, r#""ID":"17"}"#];
+    assert!(both.matches("result").count() == 2 && ids.iter().all(|id| both.contains(id)), "{both}");
     // base64 of "lk", and of "lk/10".
     let locked = r#"{"header":{"revision":"2"},"key":"bGsvMTA="}"#;
     check(&server, "/v3/lock/lock", r#"{"name":"bGs=","lease":"16"}"#, (200, locked)).await;
@@ -94,6 +97,26 @@ async fn a_watch_is_a_line_for_each_response() {
     let expected = r#""events":[{"kv":{"key":"dw==","create_revision":"2","mod_revision":"2","version":"1","value":"MQ=="}}]}}"#;
     assert!(event.ends_with(expected), "{event}");
     drop(lines);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_comes_as_a_header() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("user/add", r#"{"name":"root","password":"secret"}"#),
+        ("role/add", r#"{"name":"root"}"#),
+        ("user/grant", r#"{"user":"root","role":"root"}"#),
+        ("enable", "{}"),
+    ] {
+        assert_eq!(post(&server, &format!("/v3/auth/{path}"), body).await.0, 200, "{path}");
+    }
+    let (_, answer) = post(&server, "/v3/auth/authenticate", r#"{"name":"root","password":"secret"}"#).await;
+    let token = answer.split(r#""token":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let range = async |headers: &str| server.ask("POST /v3/kv/range", headers, r#"{"key":"Zm9v"}"#).await.0;
+    assert_eq!(range("").await, 400, "nobody asks");
+    assert_eq!(range("authorization: nonsense\r\n").await, 401);
+    assert_eq!(range(&format!("authorization: {token}\r\n")).await, 200);
     server.stop().await;
 }
 

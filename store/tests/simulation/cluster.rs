@@ -1,4 +1,5 @@
-//! Three members with their clients, and what is done to them: crashes, partitions, and one that dies for good and is replaced.
+//! Three members with their clients, and what is done to them: crashes, disks that fail in the middle of their work, partitions, and one
+//! member that dies for good and is replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -52,8 +53,11 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub struct Faults {
     pub crashes: u32,
-    pub partitions: u32,
+    /// Members that ended because the power went during an operation of the disk, a sync failed or the disk was full.
+    pub disk_faults: u32,
+    /// Members that ended although nothing was done to their disk.
     pub fatals: u32,
+    pub partitions: u32,
     /// Whether a member took the place of one that died for good.
     pub replaced: bool,
 }
@@ -61,7 +65,12 @@ pub struct Faults {
 impl fmt::Display for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let replaced = if self.replaced { "a replaced member" } else { "nobody replaced" };
-        write!(formatter, "{} crashes, {} partitions, {replaced}", self.crashes, self.partitions)
+        let Self { crashes, disk_faults, fatals, partitions, .. } = self;
+        write!(
+            formatter,
+            "{crashes} crashes, {disk_faults} disk faults, {partitions} partitions, {replaced}"
+        )?;
+        if *fatals > 0 { write!(formatter, ", {fatals} ended without reason") } else { Ok(()) }
     }
 }
 
@@ -73,12 +82,40 @@ struct Machine {
     disk: SimDisk,
     engines: SimEngines,
     starts: Arc<Mutex<u64>>,
+    health: Arc<Mutex<Health>>,
     history: Shared,
     finals: Arc<Mutex<Vec<Final>>>,
     phase: Arc<Mutex<Phase>>,
     /// Members whose clients have all ended.
     quiet: Arc<Mutex<BTreeSet<usize>>>,
     replacement: Arc<Mutex<Replacement>>,
+}
+
+/// What becomes of a machine whose disk is about to fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Health {
+    #[default]
+    Well,
+    /// Its disk will fail. With `everybody`, the power of all machines goes at that moment.
+    Sick { everybody: bool },
+    /// It failed and the process has ended.
+    Ended { everybody: bool },
+    /// The process has ended for no reason that was given to it.
+    Fatal,
+}
+
+impl Health {
+    fn has_ended(self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::Fatal)
+    }
+
+    fn end(&mut self) {
+        *self = match *self {
+            Self::Sick { everybody } => Self::Ended { everybody },
+            Self::Ended { everybody } => Self::Ended { everybody },
+            Self::Well | Self::Fatal => Self::Fatal,
+        };
+    }
 }
 
 /// How far the replacement of the dead member is.
@@ -113,6 +150,7 @@ pub fn run(seed: u64) -> Outcome {
             disk: SimDisk::new(seed.wrapping_mul(77) + u64::try_from(number).unwrap()),
             engines: SimEngines::default(),
             starts: Arc::default(),
+            health: Arc::default(),
             history: Arc::clone(&history),
             finals: Arc::clone(&finals),
             phase: Arc::clone(&phase),
@@ -161,18 +199,24 @@ async fn run_member(machine: Machine) -> turmoil::Result {
         *starts
     };
     let stop = CancellationToken::new();
-    let died = stop.clone();
+    let health = Arc::clone(&machine.health);
     let env = Env::new(EnvParts {
         place: Place::Simulation,
         disk: Arc::new(machine.disk.clone()),
         engines: Arc::new(machine.engines.clone()),
         net: Arc::new(SimNet),
-        fatal: Arc::new(move |message| {
-            panic!("a member ended: {message} (stopped before: {})", died.is_cancelled())
-        }),
+        // What goes on until the nemesis takes it away, a tick later, is heard by nobody.
+        fatal: Arc::new(move |_| health.lock().unwrap().end()),
         seed: machine.seed.wrapping_mul(10_007) + start,
     });
-    let member = Member::start_in(env, member_config(&machine).await, stop).await?;
+    let member = match Member::start_in(env, member_config(&machine).await, stop).await {
+        Ok(member) => member,
+        Err(_) => {
+            // The disk failed while it was read.
+            machine.health.lock().unwrap().end();
+            std::future::pending().await
+        }
+    };
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS_PER_MEMBER {
         let id = u64::try_from(machine.number).unwrap() * 100 + client;
@@ -288,6 +332,9 @@ async fn run_client(id: u64, mut rng: SmallRng, member: Arc<Member>, machine: Ma
         };
         let operation = machine.history.lock().unwrap().invoke(id, action.clone());
         let end = execute(&member, &action).await;
+        if machine.health.lock().unwrap().has_ended() {
+            return std::future::pending().await;
+        }
         machine.history.lock().unwrap().complete(operation, end);
     }
 }
@@ -381,12 +428,20 @@ impl Nemesis {
             sim.step().expect("a simulated host has failed");
             let now = sim.elapsed();
             self.restore(sim, now);
+            self.bury(sim, machines, now);
             if now >= DEATH && !self.present.contains(&NEWCOMER) {
                 self.kill_for_good(sim, machines);
             }
             if now >= self.next {
                 self.strike(sim, machines, now);
                 self.next = now + Duration::from_millis(self.rng.random_range(300..2500));
+            }
+        }
+        self.bury(sim, machines, sim.elapsed());
+        // No disk fails any more.
+        for number in self.present.clone() {
+            if matches!(*machines[number].health.lock().unwrap(), Health::Sick { .. }) {
+                self.crash(sim, &machines[number], sim.elapsed());
             }
         }
         self.restore(sim, Duration::MAX);
@@ -423,14 +478,14 @@ impl Nemesis {
 
     fn strike(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], now: Duration) {
         match self.rng.random_range(0..10) {
-            0..5 => {
+            0..2 => {
                 let number = self.present[self.rng.random_range(0..MEMBERS)];
                 self.crash(sim, &machines[number], now);
             }
-            5 => {
-                for number in self.present.clone() {
-                    self.crash(sim, &machines[number], now);
-                }
+            2 => self.crash_all(sim, machines, now),
+            3..6 => {
+                let number = self.present[self.rng.random_range(0..MEMBERS)];
+                self.sicken(&machines[number]);
             }
             6..9 => {
                 let lonely = self.present[self.rng.random_range(0..MEMBERS)];
@@ -447,6 +502,45 @@ impl Nemesis {
         }
     }
 
+    /// Makes a disk fail after a few more operations.
+    fn sicken(&mut self, machine: &Machine) {
+        let mut health = machine.health.lock().unwrap();
+        if *health != Health::Well {
+            return;
+        }
+        *health = Health::Sick { everybody: self.rng.random_bool(0.3) };
+        match self.rng.random_range(0..4) {
+            0 => machine.disk.fail_sync_in(self.rng.random_range(1..20)),
+            1 => machine.disk.limit_capacity(Some(machine.disk.used_bytes())),
+            _ => machine.disk.cut_power_in(self.rng.random_range(1..40)),
+        }
+    }
+
+    /// Takes away what is left of members that have ended.
+    fn bury(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], now: Duration) {
+        for number in self.present.clone() {
+            let machine = &machines[number];
+            let health = *machine.health.lock().unwrap();
+            match health {
+                Health::Well | Health::Sick { .. } => continue,
+                Health::Ended { everybody } => {
+                    self.faults.disk_faults += 1;
+                    if everybody {
+                        self.crash_all(sim, machines, now);
+                    }
+                }
+                Health::Fatal => self.faults.fatals += 1,
+            }
+            self.crash(sim, machine, now);
+        }
+    }
+
+    fn crash_all(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], now: Duration) {
+        for number in self.present.clone() {
+            self.crash(sim, &machines[number], now);
+        }
+    }
+
     fn partitioned(&mut self, now: Duration) {
         self.faults.partitions += 1;
         self.heals = Some(now + Duration::from_millis(self.rng.random_range(200..4000)));
@@ -458,7 +552,9 @@ impl Nemesis {
         }
         sim.crash(NAMES[machine.number]);
         machine.disk.crash();
-        machine.engines.crash();
+        machine.disk.limit_capacity(None);
+        machine.engines.crash_behind(self.rng.random_range(0..=machine.engines.unflushed_batches()));
+        *machine.health.lock().unwrap() = Health::Well;
         self.faults.crashes += 1;
         self.returns.insert(machine.number, now + Duration::from_millis(self.rng.random_range(10..5000)));
     }
