@@ -81,7 +81,7 @@ fn members_that_commit_collect_and_restart_at_different_times_agree_behind_every
             apart.commit();
             match number % 4 {
                 0 => restarted.reopen(),
-                2 => restarted.install(),
+                2 => restarted.install(&[]),
                 _ => restarted.commit(),
             }
             let digest = |run: &mut Run| run.store().digest();

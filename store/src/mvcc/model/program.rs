@@ -54,8 +54,8 @@ pub(super) enum Step {
     },
     /// The state is read again from the rows.
     Reopen,
-    /// The state comes from another member.
-    Install,
+    /// The state comes from another member, which is this far ahead.
+    Install(Vec<Command>),
 }
 
 /// Returns the program of a seed.
@@ -104,7 +104,7 @@ impl Generator {
             184 => Step::EndWatch(self.place()),
             185..195 => Step::Collect { rows_max: self.up_to(5) },
             195..199 => Step::Reopen,
-            _ => Step::Install,
+            _ => Step::Install((0..self.up_to(4)).map(|_| self.command()).collect()),
         }
     }
 

@@ -147,7 +147,7 @@ impl Run {
                 self.commit();
             }
             Step::Reopen => self.reopen(),
-            Step::Install => self.install(),
+            Step::Install(ahead) => self.install(ahead),
         }
         assert_eq!(self.hub.watcher_count(), self.watches.len());
     }
@@ -305,8 +305,8 @@ impl Run {
         self.replace(reopened);
     }
 
-    /// Takes the state from another member, as a member that was away does.
-    pub(super) fn install(&mut self) {
+    /// Takes the state from another member, which has applied more commands, as a member that was away does.
+    pub(super) fn install(&mut self, ahead: &[Command]) {
         self.commit();
         let staged = MemoryEngine::new();
         let flow = snapshot::export(&self.engine, &mut |chunk| {
@@ -317,6 +317,13 @@ impl Run {
         let installed = Store::open(Arc::new(staged.clone())).unwrap();
         self.engine = staged;
         self.replace(installed);
+        for command in ahead {
+            let _refused = self.apply(command);
+        }
+        self.store().commit().unwrap();
+        // Nobody publishes what came with the state.
+        self.unpublished.clear();
+        self.hub.reset(self.reference.current());
     }
 
     fn replace(&mut self, other: Store) {
