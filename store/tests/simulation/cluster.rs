@@ -502,10 +502,10 @@ impl Nemesis {
         }
     }
 
-    /// Makes a disk fail after a few more operations.
+    /// Makes the disk of a member that is up fail after a few more operations.
     fn sicken(&mut self, machine: &Machine) {
         let mut health = machine.health.lock().unwrap();
-        if *health != Health::Well {
+        if *health != Health::Well || self.returns.contains_key(&machine.number) {
             return;
         }
         *health = Health::Sick { everybody: self.rng.random_bool(0.3) };
