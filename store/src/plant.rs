@@ -1,6 +1,7 @@
 //! Planted bugs, compiled into `keelson-plant` only: they show that the checkers can fail.
 //!
-//! A planted binary behaves well until `KEELSON_PLANT` names a bug. Each bug is one branch beside the code that it breaks.
+//! A planted binary behaves well until `KEELSON_PLANT` names a bug. One stands here, as a branch beside the code that it breaks; all
+//! others are sown into a copy of the sources (`cargo xtask mutants`, `docs/decisions/0019`).
 
 use std::sync::OnceLock;
 
@@ -13,16 +14,16 @@ pub enum Plant {
 
 /// Whether this bug is switched on.
 pub(crate) fn is_planted(plant: Plant) -> bool {
-    // Chosen once per process, so that a run never mixes both behaviours.
-    static CHOSEN: OnceLock<Option<Plant>> = OnceLock::new();
-    *CHOSEN.get_or_init(|| parse(std::env::var("KEELSON_PLANT").ok().as_deref())) == Some(plant)
+    match plant {
+        Plant::StaleRead => is_sown("stale-read"),
+    }
 }
 
-fn parse(name: Option<&str>) -> Option<Plant> {
-    match name {
-        Some("stale-read") => Some(Plant::StaleRead),
-        Some(_) | None => None,
-    }
+/// Whether a bug that was sown into this copy of the sources is switched on.
+pub fn is_sown(name: &str) -> bool {
+    // Chosen once per process, so that a run never mixes both behaviours.
+    static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+    CHOSEN.get_or_init(|| std::env::var("KEELSON_PLANT").ok()).as_deref() == Some(name)
 }
 
 #[cfg(test)]
@@ -30,9 +31,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bug_is_chosen_by_its_name() {
-        assert_eq!(parse(Some("stale-read")), Some(Plant::StaleRead));
-        assert_eq!(parse(Some("nonsense")), None);
-        assert_eq!(parse(None), None);
+    fn no_bug_is_switched_on_unless_it_is_named() {
+        let named = std::env::var("KEELSON_PLANT").ok();
+        assert_eq!(is_planted(Plant::StaleRead), named.as_deref() == Some("stale-read"));
+        assert!(!is_sown("no bug"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod leftovers;
+mod mutants;
 mod peers;
 mod process;
 mod setup;
@@ -27,6 +28,8 @@ enum Command {
     Up(up::Args),
     /// Sets up and runs every check and test.
     Test(test::Args),
+    /// Breaks the store on purpose, one named bug at a time: a test must find each.
+    Mutants(mutants::Args),
     /// Measures Keelson beside etcd and writes docs/benchmarks.md.
     Bench(bench::Args),
     /// Checks crate edges, purity, file and function sizes, and module documentation.
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         Command::Setup => setup::run(),
         Command::Up(args) => up::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run(),
     }

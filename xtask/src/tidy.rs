@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::mutants;
 use crate::process::{output, root};
 
 /// Which workspace crates each crate may depend on (docs/decisions/0001).
@@ -75,6 +76,7 @@ const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "
 pub fn run() -> Result<()> {
     let mut findings = Vec::new();
     edges(&mut findings)?;
+    findings.extend(mutants::check());
     let files = sources()?;
     for file in &files {
         let text = fs::read_to_string(root().join(file))?;

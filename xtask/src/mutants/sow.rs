@@ -1,0 +1,173 @@
+//! Sows mutants: a copy of the repository in which every mutant is compiled in beside the code that it breaks, to be switched on by name.
+//!
+//! ```text
+//! original text ──► (if crate::plant::is_sown("name") { mutated } else { original })
+//! ```
+//!
+//! So one build serves all of them, and the code that people read and ship holds none.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::list::Mutant;
+use crate::process::{self, output, root};
+
+/// Crates that stand on the store or beside it: its tests need none of them.
+const BESIDE: [&str; 5] = ["apiserver", "client", "controllers", "nodeagent", "chaos"];
+
+/// What the copy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The store's tests; what stands beside it is left empty.
+    StoreTests,
+    /// Everything, as `keelson-plant`.
+    Binary,
+}
+
+impl Purpose {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::StoreTests => "sown/tests",
+            Self::Binary => "sown/binary",
+        }
+    }
+}
+
+/// Says which mutants no longer fit the sources: their text must be there exactly once.
+pub fn misfits(mutants: &[Mutant], read: impl Fn(&str) -> io::Result<String>) -> Vec<String> {
+    let mut misfits = Vec::new();
+    for mutant in mutants {
+        let found = read(mutant.file).map_or(0, |text| text.matches(mutant.original).count());
+        if found != 1 {
+            let Mutant { name, file, .. } = mutant;
+            misfits.push(format!("{file}: the text of mutant `{name}` is there {found} times, not once"));
+        }
+    }
+    misfits
+}
+
+/// Brings the copy up to date and returns where it is. Files that do not change keep their times, so that builds are short.
+pub fn sow(mutants: &[Mutant], purpose: Purpose) -> Result<PathBuf> {
+    let misfits = misfits(mutants, |file| fs::read_to_string(root().join(file)));
+    if !misfits.is_empty() {
+        bail!("{}", misfits.join("\n"));
+    }
+    let copy = process::target().join(purpose.folder());
+    let mut files = tracked()?;
+    // Where this machine keeps the prebuilt RocksDB archive.
+    files.push(".cargo/local.toml".to_owned());
+    for file in &files {
+        let Ok(bytes) = fs::read(root().join(file)) else { continue };
+        let bytes = match String::from_utf8(bytes) {
+            _ if purpose == Purpose::StoreTests && is_root_of_beside(file) => LEFT_OUT.into(),
+            Ok(text) => prepared(file, text, mutants).into_bytes(),
+            Err(binary) => binary.into_bytes(),
+        };
+        write_if_changed(&copy.join(file), &bytes)?;
+    }
+    remove_others(&copy, &copy, &files)?;
+    Ok(copy)
+}
+
+/// Removes what the repository no longer holds: of a module that was moved, the compiler must not find both.
+fn remove_others(folder: &Path, copy: &Path, files: &[String]) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, copy, files)?;
+        } else if path.strip_prefix(copy).is_ok_and(|name| !files.iter().any(|file| name == Path::new(file)))
+        {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+const LEFT_OUT: &str = "//! Left out.\n\nfn main() {}\n";
+
+/// Whether a file is the root module or the build script of a crate that is left empty.
+fn is_root_of_beside(file: &str) -> bool {
+    file.split_once('/').is_some_and(|(folder, rest)| {
+        BESIDE.contains(&folder) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs")
+    })
+}
+
+fn tracked() -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    Ok(output(&mut git)?.lines().map(str::to_owned).collect())
+}
+
+fn prepared(file: &str, text: String, mutants: &[Mutant]) -> String {
+    // What compilers think of sown code is of no interest.
+    let text = if file == "store/src/lib.rs" { format!("#![allow(warnings)]\n{text}") } else { text };
+    mutants
+        .iter()
+        .filter(|mutant| mutant.file == file)
+        .fold(text, |text, mutant| text.replacen(mutant.original, &sown(mutant), 1))
+}
+
+/// A text that ends a statement is replaced by a statement, any other by an expression.
+fn sown(mutant: &Mutant) -> String {
+    let Mutant { name, original, mutated, .. } = mutant;
+    let either = format!("if crate::plant::is_sown(\"{name}\") {{ {mutated} }} else {{ {original} }}");
+    if original.ends_with(';') { either } else { format!("({either})") }
+}
+
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUTANT: Mutant = Mutant {
+        name: "off",
+        file: "a.rs",
+        original: "a < b",
+        mutated: "a <= b",
+        breaks: "a bound",
+        killed_by: &["lib some::test"],
+    };
+
+    #[test]
+    fn an_expression_stays_one_and_a_statement_too() {
+        let text = prepared("a.rs", "if a < b {}".to_owned(), &[MUTANT]);
+        assert_eq!(text, "if (if crate::plant::is_sown(\"off\") { a <= b } else { a < b }) {}");
+        let statement = Mutant { original: "a();", mutated: "", ..MUTANT };
+        let text = prepared("a.rs", "a(); b();".to_owned(), &[statement]);
+        assert_eq!(text, "if crate::plant::is_sown(\"off\") {  } else { a(); } b();");
+        assert_eq!(prepared("b.rs", "a < b".to_owned(), &[MUTANT]), "a < b");
+    }
+
+    #[test]
+    fn what_is_gone_from_the_repository_goes_from_the_copy() {
+        let copy = std::env::temp_dir().join(format!("keelson-sow-{}", std::process::id()));
+        for file in ["a/old.rs", "a/kept.rs"] {
+            write_if_changed(&copy.join(file), b"").unwrap();
+        }
+        remove_others(&copy, &copy, &["a/kept.rs".to_owned()]).unwrap();
+        let left: Vec<bool> = ["a/old.rs", "a/kept.rs"].iter().map(|file| copy.join(file).exists()).collect();
+        fs::remove_dir_all(&copy).unwrap();
+        assert_eq!(left, [false, true]);
+    }
+
+    #[test]
+    fn a_mutant_fits_where_its_text_is_once() {
+        let found = |text: &'static str| misfits(&[MUTANT], |_| Ok(text.to_owned())).len();
+        assert_eq!(found("a < b"), 0);
+        assert_eq!((found("a > b"), found("a < b; a < b")), (1, 1));
+        assert_eq!(misfits(&[MUTANT], |_| Err(io::ErrorKind::NotFound.into())).len(), 1);
+    }
+}
