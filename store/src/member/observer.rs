@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::Leases;
 use crate::guarded::Sessions;
+use crate::lease::LeaseChange;
 use crate::metrics::Counters;
 use crate::mvcc::{EventKind, Store};
-use crate::raft::state_machine::{AppliedEntry, LeaseChange, Observer};
+use crate::raft::state_machine::{AppliedEntry, Observer};
 use crate::watch::Hub;
 
 /// Feeds watchers, lease clocks and sessions.
@@ -24,8 +25,11 @@ impl MemberObserver {
             LeaseChange::Granted(_) => {
                 self.counters.leases_granted.inc();
             }
-            LeaseChange::Ended(ids) => {
-                self.counters.leases_ended.inc_by(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+            LeaseChange::Revoked(_) => {
+                self.counters.leases_ended.inc();
+            }
+            LeaseChange::Expired(leases) => {
+                self.counters.leases_ended.inc_by(u64::try_from(leases.len()).unwrap_or(u64::MAX));
             }
         }
         for event in entry.applied.events.iter().flat_map(|revision| &revision.events) {

@@ -132,6 +132,8 @@ impl Machine {
             entries_kept: Some(ENTRIES_KEPT),
             quota_bytes: 0,
             auto_compaction: self.auto_compaction,
+            token_ttl: store::auth::TOKEN_TTL,
+            slow_after: store::config::SLOW_AFTER,
         }
     }
 
