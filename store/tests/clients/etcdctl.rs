@@ -113,6 +113,9 @@ async fn leases_watches_and_locks(root: &Etcdctl) {
     let txn = "mod(\"leased\") > \"1\"\n\nput leased w\n\nget leased\n\n";
     assert_eq!(root.run_with_input(&["txn"], txn).await, "SUCCESS\n\nOK");
     assert_eq!([watch.next().await, watch.next().await, watch.next().await], ["PUT", "leased", "w"]);
+    // Written without the lease it was no longer bound to it.
+    script(root, &[(&format!("put leased x --lease={id}"), "OK")]).await;
+    assert_eq!([watch.next().await, watch.next().await, watch.next().await], ["PUT", "leased", "x"]);
     assert_eq!(root.run(&["lease", "revoke", id]).await, format!("lease {id} revoked"));
     assert_eq!([watch.next().await, watch.next().await], ["DELETE", "leased"]);
     watch.interrupt().await;
