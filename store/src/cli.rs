@@ -98,7 +98,7 @@ pub struct Args {
     /// A client that shows no token is the user whom its certificate names
     #[arg(long, env = "ETCD_CLIENT_CERT_AUTH", requires = "trusted_ca_file")]
     pub client_cert_auth: bool,
-    /// Tokens that clients get for their password: simple, or jwt,sign-method=RS256,priv-key=FILE[,pub-key=FILE][,ttl=5m]
+    /// Tokens that clients get for their password: simple, or jwt,sign-method=RS256,priv-key=FILE,ttl=5m (pub-key=FILE alone checks tokens of others)
     #[arg(long, env = "ETCD_AUTH_TOKEN", default_value = "simple")]
     pub auth_token: String,
     /// Seconds that a simple token lives from its last use
