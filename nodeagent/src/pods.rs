@@ -321,6 +321,21 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_stopped_at_once_is_stopped_later() {
+        let times = FakeTimes { sandbox: Duration::ZERO, container: Duration::ZERO };
+        let runtime = Arc::new(FakeRuntime::new(FakeImages::All, times, [10, 0, 0, 1].into()));
+        for attempt in 0..3 {
+            runtime
+                .run_sandbox(&crate::pod::spec::sandbox(&Pod::default(), &facts(), attempt))
+                .await
+                .unwrap();
+        }
+        runtime.fail_stops(5);
+        stop_all(Arc::<FakeRuntime>::clone(&runtime), &Cache::of(Vec::new())).await;
+        assert!(runtime.sandboxes().await.unwrap().is_empty());
+    }
+
     #[tokio::test]
     async fn a_runtime_that_does_not_answer_does_not_keep_the_agent_from_ending() {
         let api = FakeApi::start();

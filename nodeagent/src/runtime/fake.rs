@@ -68,6 +68,7 @@ pub struct FakeRuntime {
     first_address: u32,
     has_network: bool,
     cut_off: AtomicUsize,
+    failing_stops: AtomicUsize,
 }
 
 /// Counts a call that is dropped before its end.
@@ -97,7 +98,13 @@ impl FakeRuntime {
             first_address: first_address.to_bits(),
             has_network: true,
             cut_off: AtomicUsize::new(0),
+            failing_stops: AtomicUsize::new(0),
         }
+    }
+
+    /// Makes the next stops of sandboxes fail, as those of a runtime that is too busy.
+    pub fn fail_stops(&self, count: usize) {
+        self.failing_stops.store(count, Ordering::Relaxed);
     }
 
     /// Returns how many calls that make something were dropped in the middle. A real runtime may keep what they had made so far.
@@ -241,6 +248,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let left = |count: usize| count.checked_sub(1);
+        if self.failing_stops.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
+            return Err(failed("StopPodSandbox", "the runtime is busy".to_owned()));
+        }
         let inside: Vec<ContainerId> = {
             let mut state = self.state();
             let Some(sandbox) = state.sandboxes.get_mut(id) else { return Ok(()) };

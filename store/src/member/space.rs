@@ -2,8 +2,8 @@
 //! alarm by itself once compaction or deletes have made room.
 //!
 //! Each member measures its own rows, because each collects old ones on its own time; the alarm goes through the log, so
-//! from there on all members refuse the same requests. The leader lifts those of members that were removed. Requests that were under way when it was raised may exceed the
-//! quota by what they hold. Deletes, compaction and ends of leases are never refused.
+//! from there on all members refuse the same requests. Requests that were under way when it was raised may exceed the quota by
+//! what they hold. Deletes, compaction and ends of leases are never refused. The leader lifts the alarms of members that were removed.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

@@ -6,7 +6,8 @@
 //! ```text
 //! sent ──applied here──► answered
 //!   ├──refused────────► nothing was proposed: the client's task may try again
-//!   └──call has ended─► may have been proposed: waits a little for its entry, then is of unknown outcome
+//!   ├──call has ended─► may have been proposed: waits a little for its entry, then is of unknown outcome
+//!   └──a snapshot came► may be in it, and is applied here no more: likewise
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,10 +124,14 @@ impl Waiters {
     fn ended(&self, call: u64, reason: Reason) {
         let mut waiting = self.lock();
         waiting.open.remove(&call);
-        let of_call = waiting.clients.values_mut().filter(|waiter| waiter.call == call);
-        for refused in of_call.filter_map(|waiter| waiter.refused.take()) {
-            let _ = refused.send(reason);
-        }
+        tell(waiting.clients.values_mut().filter(|waiter| waiter.call == call), reason);
+    }
+}
+
+fn tell<'a>(waiters: impl Iterator<Item = &'a mut Waiter>, reason: Reason) {
+    for refused in waiters.filter_map(|waiter| waiter.refused.take()) {
+        // The client may have given up.
+        let _ = refused.send(reason);
     }
 }
 
@@ -146,6 +151,7 @@ impl Observer for Waiters {
 
     fn replaced(&self, store: &Store) {
         self.next.replaced(store);
+        tell(self.lock().clients.values_mut(), Reason::Unknown);
     }
 }
 
@@ -288,6 +294,7 @@ async fn propose(node: Arc<Node>, request: wire::ProposeRequest) -> Option<wire:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::MemoryEngine;
 
     struct Nobody;
 
@@ -309,5 +316,17 @@ mod tests {
         assert!(waiters.register(7, 3).is_none(), "what ends later than its call would never be told");
         drop((first, of_another));
         assert_eq!(waiters.count(), 0);
+    }
+
+    #[test]
+    fn who_waits_while_the_state_is_replaced_is_told_that_the_entry_may_be_in_it() {
+        let waiters = Arc::new(Waiters::new(1, Box::new(Nobody)));
+        waiters.opened(7);
+        let mut waiting = waiters.register(7, 1).unwrap();
+        waiters.replaced(&Store::open(Arc::new(MemoryEngine::new())).unwrap());
+        assert_eq!(waiting.refused.try_recv(), Ok(Reason::Unknown));
+        let mut later = waiters.register(7, 2).unwrap();
+        assert!(later.refused.try_recv().is_err(), "the call goes on");
+        assert!(waiting.applied.try_recv() == Err(oneshot::error::TryRecvError::Empty), "it may come yet");
     }
 }

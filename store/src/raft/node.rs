@@ -39,6 +39,7 @@ const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
 pub(crate) const LEADER_POLL: Duration = Duration::from_millis(10);
 /// How long a stopping member waits for its log to close.
 const WAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use self::list::{MUTANTS, Mutant};
+use self::list::{Mutant, mutants};
 use self::sow::Purpose;
 use crate::process::{self, output, root};
 
@@ -32,16 +32,17 @@ const MODEL_PROGRAMS: &str = "5000";
 /// A mutant that makes its test run longer than this has made it hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Test programs that `killed_by` may name.
-const TARGETS: [&str; 4] = ["lib", "crash", "cluster", "http"];
+const TARGETS: [&str; 5] = ["lib", "crash", "cluster", "members", "http"];
 
 pub fn run(args: &Args) -> Result<()> {
+    let mutants = mutants();
     if args.binary {
-        let copy = sow::sow(MUTANTS, Purpose::Binary)?;
+        let copy = sow::sow(&mutants, Purpose::Binary)?;
         return process::run(cargo(&copy, "build").args(["--bin", "keelson-plant"]));
     }
-    let copy = sow::sow(MUTANTS, Purpose::StoreTests)?;
+    let copy = sow::sow(&mutants, Purpose::StoreTests)?;
     let programs = build(&copy)?;
-    let chosen: Vec<&Mutant> = MUTANTS
+    let chosen: Vec<&Mutant> = mutants
         .iter()
         .filter(|mutant| args.only.as_ref().is_none_or(|only| mutant.name.contains(only.as_str())))
         .collect();
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// All mutants whose text is not where they say, for `tidy`.
 pub fn check() -> Vec<String> {
-    sow::misfits(MUTANTS, |file| std::fs::read_to_string(root().join(file)))
+    sow::misfits(&mutants(), |file| std::fs::read_to_string(root().join(file)))
 }
 
 fn cargo(copy: &Path, command: &str) -> Command {
@@ -183,8 +184,9 @@ mod tests {
     #[test]
     fn every_mutant_fits_the_sources_and_has_a_name_of_its_own() {
         assert_eq!(check(), Vec::<String>::new());
-        let names: std::collections::BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        assert_eq!(names.len(), MUTANTS.len());
+        let mutants = mutants();
+        let names: std::collections::BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), mutants.len());
     }
 
     #[test]

@@ -1,22 +1,10 @@
-//! The mutants: each is one bug that somebody could write, the class it belongs to, and the test that finds it.
+//! Bugs of the core, which decides alone: rows and transactions, leases, watches, permissions.
 
-/// One bug. `original` is there once in `file`, an expression or a statement; `mutated` takes its place.
-#[derive(Clone, Copy, Debug)]
-pub struct Mutant {
-    pub name: &'static str,
-    pub file: &'static str,
-    pub original: &'static str,
-    pub mutated: &'static str,
-    /// What goes wrong.
-    pub breaks: &'static str,
-    /// Target and name of each test that must fail.
-    pub killed_by: &'static [&'static str],
-}
+use super::Mutant;
 
 const MODEL: &str = "lib mvcc::model::random_programs_behave_like_the_naive_model";
-const POWER_CUTS: &str = "crash what_was_acknowledged_survives_a_power_cut_at_every_write_point";
 
-pub const MUTANTS: &[Mutant] = &[
+pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "compare-first-key-only",
         file: "store/src/mvcc/txn.rs",
@@ -394,68 +382,12 @@ pub const MUTANTS: &[Mutant] = &[
         killed_by: &["lib auth::tests::who_asks_comes_before_what_is_asked"],
     },
     Mutant {
-        name: "damage-taken-for-torn",
-        file: "store/src/wal/segment.rs",
-        original: "if walk.proven_after(bad) {\n                    return Err(ScanError::Corrupt { offset: bad });\n                }\n                break;",
-        mutated: "break;",
-        breaks: "damage below a proven offset is cut off as a torn tail (rule 1)",
-        killed_by: &["lib wal::tests::flipped_bit_below_a_proven_offset_is_refused_with_file_and_offset"],
-    },
-    Mutant {
-        name: "tail-reported-unsynced",
-        file: "store/src/wal/core.rs",
-        original: "self.sync()?;\n        Ok(flushed)",
-        mutated: "self.active.synced = self.active.end;\n        Ok(flushed)",
-        breaks: "recovery reports a tail that is not durable (rule 2)",
-        killed_by: &["lib wal::tests::recovered_tail_is_durable_before_it_is_reported"],
-    },
-    Mutant {
-        name: "sync-retried",
-        file: "store/src/wal/core.rs",
-        original: "self.poisoned = result.is_err();",
-        mutated: "",
-        breaks: "the log goes on after a failed sync (rule 3)",
-        killed_by: &["lib wal::tests::failed_sync_is_never_retried"],
-    },
-    Mutant {
-        name: "acknowledged-unsynced",
-        file: "store/src/wal/core.rs",
-        original: "self.sync_file()?;\n            self.active.synced = self.active.end;",
-        mutated: "self.active.synced = self.active.end;",
-        breaks: "records are acknowledged before they are durable",
-        killed_by: &["lib wal::tests::acknowledged_records_survive_a_power_cut_at_every_operation"],
-    },
-    Mutant {
-        name: "any-directory-joins",
-        file: "store/src/membership/change.rs",
-        original: "known.is_started() && known.member.incarnation != incarnation",
-        mutated: "known.member.incarnation > u64::MAX - 1 && known.member.incarnation != incarnation",
-        breaks: "another data directory takes over a member's id (rule 4)",
-        killed_by: &["lib membership::tests::the_first_data_directory_owns_the_id"],
-    },
-    Mutant {
         name: "foreign-rows-served",
         file: "store/src/mvcc/store.rs",
         original: "digest != store.digest()",
         mutated: "digest == 0 && digest != store.digest()",
         breaks: "a state that does not match its digest is served (rule 8)",
         killed_by: &["lib mvcc::tests::a_store_with_a_lost_changed_or_added_row_does_not_open"],
-    },
-    Mutant {
-        name: "old-round-reused",
-        file: "store/src/raft/read_index.rs",
-        original: "round().await",
-        mutated: "{ let index = round().await; for late in std::mem::take(&mut lock(&self.queue).waiting) { let _ = late.send(index); } index }",
-        breaks: "a read is answered by a round that began before it (rule 12)",
-        killed_by: &["lib raft::read_index::tests::who_comes_during_a_round_is_answered_by_the_next"],
-    },
-    Mutant {
-        name: "applied-id-apart",
-        file: "store/src/raft/state_machine.rs",
-        original: "outcome.put_records(&mut store, &replication);",
-        mutated: "store.commit()?; outcome.put_records(&mut store, &replication);",
-        breaks: "data and applied id are not in one batch (rule 5)",
-        killed_by: &[POWER_CUTS],
     },
     Mutant {
         name: "collected-rows-stay",
@@ -468,112 +400,43 @@ pub const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "start-of-segment-unsynced",
-        file: "store/src/wal/core.rs",
-        original: "disk.sync(&file).map_err(|error| failed(&*disk, \"sync\", &file, error))?;",
-        mutated: "drop(file);",
-        breaks: "recovery builds on a segment that stands in the page cache alone (rule 2)",
-        killed_by: &[
-            "lib wal::tests::what_is_reported_after_any_failed_sync_is_durable",
-            "crash a_failed_sync_ends_the_member_and_a_restart_is_clean",
-        ],
-    },
-    Mutant {
-        name: "auto-compaction-on-followers",
-        file: "store/src/member/auto_compaction.rs",
-        original: "node.is_leader()",
-        mutated: "!node.is_leader()",
-        breaks: "only members that do not lead compact by themselves",
-        killed_by: &[
-            "crash upkeep::history_of_the_retention_is_kept_and_older_is_forgotten_without_being_asked",
-        ],
-    },
-    Mutant {
-        name: "auto-compaction-eager",
-        file: "store/src/member/auto_compaction.rs",
-        original: "now.saturating_sub(taken) < retention",
-        mutated: "now.saturating_sub(taken) + retention / 2 < retention",
-        breaks: "half of the history that is to be kept is compacted",
-        killed_by: &[
-            "lib member::auto_compaction::tests::history_of_the_last_hour_is_kept",
-            "crash upkeep::history_of_the_retention_is_kept_and_older_is_forgotten_without_being_asked",
-        ],
-    },
-    Mutant {
-        name: "lock-of-the-lost-lease",
-        file: "store/src/contest/turn.rs",
-        original: "own.key == self.key && own.create_revision == self.created",
-        mutated: "own.key == self.key || own.create_revision != self.created",
-        breaks: "a waiter whose lease ended goes on as if its entry were there",
-        killed_by: &[
-            "lib contest::tests::a_waiter_whose_lease_ended_does_not_take_an_earlier_entry_for_its_own",
-        ],
-    },
-    Mutant {
-        name: "lock-has-two-owners",
-        file: "store/src/contest/turn.rs",
-        original: "first.kvs.first().is_some_and(|first| first.key == key)",
-        mutated: "!first.kvs.is_empty() && !key.is_empty()",
-        breaks: "whoever enters has the name",
-        killed_by: &[
-            "lib contest::tests::a_name_has_one_owner_at_a_time_however_many_want_it",
-            "cluster a_lock_outlives_the_leader_and_passes_to_a_caller_of_another_member",
-        ],
-    },
-    Mutant {
-        name: "health-ignores-alarms",
-        file: "store/src/http/checks.rs",
-        original: "!query.contains(\"exclude\", name)",
-        mutated: "query.contains(\"include\", name)",
-        breaks: "an alarm is no reason to be unhealthy",
-        killed_by: &["http an_alarm_is_a_reason_that_can_be_left_out"],
-    },
-    Mutant {
-        name: "health-without-leader",
-        file: "store/src/http/checks.rs",
-        original: "!is_local && plain.health.check_leader().is_err()",
-        mutated: "is_local && plain.health.check_leader().is_err()",
-        breaks: "a member without a leader says something else of its health",
-        killed_by: &["http a_member_without_a_leader_is_alive_but_not_ready"],
-    },
-    Mutant {
-        name: "ready-without-quorum",
-        file: "store/src/http/checks.rs",
-        original: "plain.health.check().map_err(|trouble| trouble.to_string())?;\n                plain.health.read(Consistency::Linearizable).await",
-        mutated: "plain.health.read(Consistency::Serializable).await",
-        breaks: "a member that no quorum listens to is ready",
-        killed_by: &["http a_member_without_a_leader_is_alive_but_not_ready"],
-    },
-    Mutant {
-        name: "gateway-names-in-camel-case",
-        file: "store/src/gateway/json.rs",
-        original: "SerializeOptions::new().use_proto_field_name(true)",
-        mutated: "SerializeOptions::new().use_proto_field_name(false)",
-        breaks: "answers of the gateway have other names than etcd's",
-        killed_by: &["lib gateway::json::tests::answers_are_written_as_etcd_writes_them"],
-    },
-    Mutant {
-        name: "gateway-drops-messages",
-        file: "store/src/gateway/call.rs",
-        original: "futures::stream::iter(json::read(&self.input, body)?)",
-        mutated: "futures::stream::iter(json::read(&self.input, body)?.into_iter().take(1).collect::<Vec<_>>())",
-        breaks: "only the first message of a body reaches a stream",
-        killed_by: &["http gateway::leases_locks_and_elections_are_served"],
-    },
-    Mutant {
-        name: "gateway-drops-the-token",
-        file: "store/src/gateway/call.rs",
-        original: "parts.headers.get(AUTHORIZATION)",
-        mutated: "parts.headers.get(AUTHORIZATION).filter(|_| false)",
-        breaks: "who calls through the gateway is nobody",
-        killed_by: &["http gateway::a_token_comes_as_a_header"],
-    },
-    Mutant {
         name: "rows-below-zero",
         file: "store/src/mvcc/store.rs",
         original: "id.main <= Revision::FIRST",
         mutated: "id.main <= Revision(i64::MIN)",
         breaks: "a damaged row at a revision below zero is taken for a newer one",
         killed_by: &["lib fuzz::any_bytes_as_a_snapshot_are_refused_or_opened"],
+    },
+    Mutant {
+        name: "told-what-is-compacted",
+        file: "store/src/watch/watcher.rs",
+        original: "event.kv.mod_revision > self.compacted",
+        mutated: "true",
+        breaks: "a watch from the compact revision tells what a key held before, if it is still cached",
+        killed_by: &["lib watch::tests::what_a_key_held_before_the_compact_revision_is_not_told"],
+    },
+    Mutant {
+        name: "heads-of-other-keys",
+        file: "store/src/mvcc/index/sorted.rs",
+        original: "shared_by(first.key(), item.key()) >= self.shared",
+        mutated: "true",
+        breaks: "a key that lacks the common front gets the head of one that has it",
+        killed_by: &["lib mvcc::index::sorted::tests::searches_find_what_a_set_finds"],
+    },
+    Mutant {
+        name: "front-not-compared",
+        file: "store/src/mvcc/index/sorted.rs",
+        original: "order_of_front(key, first.key(), self.shared)",
+        mutated: "Ordering::Equal",
+        breaks: "a key is looked for by what comes behind the common front alone",
+        killed_by: &["lib mvcc::index::sorted::tests::searches_find_what_a_set_finds"],
+    },
+    Mutant {
+        name: "session-holds-for-ever",
+        file: "store/src/auth/tokens.rs",
+        original: "now.saturating_sub(session.used) >= ttl",
+        mutated: "false",
+        breaks: "a token that was not used is taken for ever",
+        killed_by: &["lib auth::tokens::tests::a_token_lives_from_its_last_use"],
     },
 ];

@@ -1,0 +1,22 @@
+//! The mutants: each is one bug that somebody could write, what it breaks, and the test that finds it.
+
+mod core;
+mod service;
+
+/// One bug. `original` is there once in `file`, an expression or a statement; `mutated` takes its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    pub name: &'static str,
+    pub file: &'static str,
+    pub original: &'static str,
+    pub mutated: &'static str,
+    /// What goes wrong.
+    pub breaks: &'static str,
+    /// Target and name of each test that must fail.
+    pub killed_by: &'static [&'static str],
+}
+
+/// Returns all of them.
+pub fn mutants() -> Vec<Mutant> {
+    [core::MUTANTS, service::MUTANTS].concat()
+}
