@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "etcd/election.proto",
         "keelson/v1/api.proto",
         "keelson/store/v1/command.proto",
+        "keelson/store/v1/members.proto",
         "keelson/raft/v1/raft.proto",
     ];
     for file in files {

@@ -31,6 +31,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Runs the store alone, with etcd's flag names and ETCD_ variables.
     Store(Box<store::cli::Args>),
+    /// Says who belongs to the store's cluster, and changes it.
+    Member(store::control::member::Args),
     /// Works with container images.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -67,6 +69,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Server(args) => server::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Store(args) => crate::wiring::run_store(*args),
+        Command::Member(args) => crate::wiring::run_member(args),
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Chaos(args) => chaos::cli::run(args),

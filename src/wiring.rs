@@ -61,6 +61,13 @@ pub fn run_store(args: store::cli::Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs `keelson member`.
+pub fn run_member(args: store::control::member::Args) -> Result<ExitCode> {
+    transport::install_crypto();
+    runtime()?.block_on(store::control::member::run(args)).map_err(store_error)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Keeps the store's distinction between wrong use and failure.
 pub fn store_error(error: CliError) -> anyhow::Error {
     match error {

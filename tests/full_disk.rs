@@ -1,6 +1,7 @@
-//! One of three members runs out of disk during writes: it says so and ends, the others go on, nothing is lost.
+//! One of three members runs out of disk during writes: it says so and ends, the others go on, nothing is lost. Where all run short,
+//! puts are refused before the disk is full, and what makes room goes on (safety rule 11).
 //!
-//! Its data lies on a small ext4 file system of its own in a loop-mounted file. A ballast file takes the room that is left;
+//! The data lies on a small ext4 file system of its own in a loop-mounted file. A ballast file takes the room that is left;
 //! then either the log needs its next segment first, or the database its next table. A disk that only promised its room fails
 //! later than the write, in the sync.
 
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use chaos::cluster::run_command;
 use members::{Members, Writers, until};
+use proto::etcdserverpb::kv_client::KvClient;
+use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 use store::wal::FreeSpace;
 
 /// Room for everything that the others took in until the member ended, once the ballast has gone: they take a hundred megabytes a
@@ -27,6 +30,8 @@ const LARGE: usize = 1 << 20;
 /// Fills the database. At one such value after the other the log has room for seconds when the database writes its first table, so
 /// it is the database that finds none.
 const MIDDLING: usize = 16 << 10;
+/// What is left of the disk when its users are short: less than a reserve of theirs, which is an eighth of it.
+const RESERVED_BYTES: u64 = 200 << 20;
 /// Far more than it takes to let go of a file system whose users are gone.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The member on the small disk.
@@ -91,6 +96,44 @@ async fn a_member_whose_sync_fails_ends_and_the_others_go_on() {
     let ledger = writers.stop().await;
     let rows = members.rows(1).await.unwrap();
     assert!(ledger.acknowledged.iter().all(|(key, value)| rows.get(key) == Some(value)));
+    members.cluster.stop().await;
+}
+
+/// Safety rule 11.
+#[tokio::test]
+async fn members_that_all_run_short_refuse_puts_and_take_what_makes_room() {
+    let Some(folder) = folder() else { return };
+    let disk = SmallDisk::mount(folder.path().join("small.img"), DISK_BYTES, &folder.path().join("all"));
+    let mut members = Members::start(&disk.mount.0).await;
+    let files = |name: &str| (0..3).filter(|member| members.data(*member).join(name).exists()).count();
+    until("spare segments", async || (files("wal/spare-next") == 3).then_some(())).await;
+    until("ballast", async || (files("ballast") == 3).then_some(())).await;
+    let kv = KvClient::connect(members.url(0)).await.unwrap();
+    let put = async |key: &str, size: usize| {
+        let value = vec![b'x'; size].into();
+        kv.clone().put(PutRequest { key: key.to_owned().into(), value, ..PutRequest::default() }).await
+    };
+    let is_refused = async || match put("small", 1).await {
+        Err(status) if status.message() == "etcdserver: mvcc: database space exceeded" => Some(()),
+        Err(status) if status.code() == tonic::Code::Unavailable => None,
+        Err(status) => panic!("{status}"),
+        Ok(_) => None,
+    };
+    put("large", MIDDLING).await.unwrap();
+    disk.fill_up_to(RESERVED_BYTES);
+    until("a refusal", &is_refused).await;
+    // Other programs take the reserve, too.
+    disk.fill();
+    until("the ballast's end", async || (files("ballast") == 0).then_some(())).await;
+    is_refused().await.expect("still short");
+    let delete = DeleteRangeRequest { key: "large".into(), ..DeleteRangeRequest::default() };
+    let deleted = kv.clone().delete_range(delete).await.unwrap().into_inner();
+    assert_eq!(deleted.deleted, 1);
+    let revision = deleted.header.unwrap().revision;
+    kv.clone().compact(CompactionRequest { revision, physical: true }).await.unwrap();
+    disk.free();
+    until("room again", async || put("small", 1).await.ok()).await;
+    until("ballast again", async || (files("ballast") == 3).then_some(())).await;
     members.cluster.stop().await;
 }
 
@@ -191,9 +234,15 @@ impl SmallDisk {
 
     /// Takes all the room that is left.
     fn fill(&self) {
-        let most = FreeSpace::of(&self.mount.0).free_bytes.saturating_sub(4 << 20).to_string();
-        run_command("fallocate", &["-l", &most, self.ballast.to_str().unwrap()], "").unwrap();
+        self.fill_up_to(4 << 20);
         fill(&self.ballast);
+    }
+
+    /// Takes the room but for so many bytes.
+    fn fill_up_to(&self, left: u64) {
+        let taken = fs::metadata(&self.ballast).map_or(0, |ballast| ballast.len());
+        let most = taken + FreeSpace::of(&self.mount.0).free_bytes.saturating_sub(left);
+        run_command("fallocate", &["-l", &most.to_string(), self.ballast.to_str().unwrap()], "").unwrap();
     }
 
     fn free(&self) {

@@ -103,7 +103,7 @@ mod packages {
     }
 }
 
-/// Commands of the replicated log, their answers and the store's records on disk (`keelson.store.v1`).
+/// Commands of the replicated log, their answers, the store's records on disk, and its own service (`keelson.store.v1`).
 pub use packages::keelson::store;
 
 /// Messages between store members, log entries and snapshot metadata (`keelson.raft.v1`).

@@ -32,6 +32,9 @@ pub struct MemberNumbers {
     pub db_size_in_use_bytes: u64,
     /// Most that rows may take; 0 when there is no quota.
     pub quota_bytes: u64,
+    /// Free bytes of the disk with the log, and how many of them are a reserve.
+    pub disk_free_bytes: u64,
+    pub disk_reserve_bytes: u64,
     /// Last entry in this member's log.
     pub last_log_index: u64,
     pub is_learner: bool,
@@ -82,6 +85,8 @@ pub enum AdminError {
     LearnerNotReady,
     #[error("too many learners")]
     TooManyLearners,
+    #[error("member is being replaced already")]
+    BeingReplaced,
     #[error("this member does not lead")]
     NotLeader,
     #[error("member cannot lead")]
@@ -122,6 +127,11 @@ pub trait Admin: Send + Sync + 'static {
     /// Adds a member and returns it with its new id. One that is no learner becomes a voter once it has caught up.
     async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<AddedMember, AdminError> {
         Err(AdminError::Unimplemented("adding members"))
+    }
+
+    /// Adds a member that takes another one's vote once it has caught up, at which the other one is out for good.
+    async fn replace_member(&self, _id: u64, _peer_urls: Vec<String>) -> Result<AddedMember, AdminError> {
+        Err(AdminError::Unimplemented("replacing members"))
     }
 
     /// Removes a member for good and returns those that stay.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
 
 use crate::auth::TOKEN_TTL;
-use crate::config::{ClusterState, Config, InitialMember, SNAPSHOT_ENTRIES, Timing};
+use crate::config::{ClusterState, Config, InitialMember, Join, SNAPSHOT_ENTRIES, Timing};
 use crate::directory::{self, DirectoryError};
 use crate::env::error_chain;
 use crate::etcd::{self, AuthOptions, BcryptCost, CertificateNames, Edge, EtcdOptions, TokenKind};
@@ -60,6 +60,12 @@ pub struct Args {
     /// Whether a member with an empty data directory forms a cluster or joins one that it was added to
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value = "new")]
     pub initial_cluster_state: ClusterState,
+    /// Peer URLs of running members; with an empty data directory, this one has itself added and votes once it has caught up
+    #[arg(long, value_delimiter = ',', conflicts_with = "initial_cluster")]
+    pub join: Vec<String>,
+    /// With --join: id of the member whose vote this one takes over once it has caught up, and which then leaves for good
+    #[arg(long, requires = "join", value_parser = member_id)]
+    pub replace: Option<u64>,
     /// Keeps clusters with equal addresses apart
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
@@ -72,6 +78,9 @@ pub struct Args {
     /// Most bytes that keys, values and their history may take; 0 for as much as the disk has
     #[arg(long, env = "ETCD_QUOTA_BACKEND_BYTES", default_value_t = 0, allow_negative_numbers = true)]
     pub quota_backend_bytes: i64,
+    /// Free bytes of the disk below which nothing is added while no majority has more; 0 for no reserve. Four log segments (256 MiB) and at most an eighth of the disk unless given
+    #[arg(long)]
+    pub disk_reserve_bytes: Option<u64>,
     /// How history is measured that is forgotten without being asked
     #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", value_enum, default_value = "periodic")]
     pub auto_compaction_mode: AutoCompactionMode,
@@ -159,9 +168,11 @@ impl From<MemberError> for CliError {
             MemberError::Directory(_)
             | MemberError::Listen { .. }
             | MemberError::NotInCluster
-            | MemberError::Join(JoinError::NotAdded(_) | JoinError::OtherDirectory(_)) => Self::Usage(line),
+            | MemberError::Join(
+                JoinError::NotAdded(_) | JoinError::OtherDirectory(_) | JoinError::Refused(_),
+            ) => Self::Usage(line),
             MemberError::Start(_)
-            | MemberError::Join(JoinError::NobodyAnswers(_))
+            | MemberError::Join(JoinError::NobodyAnswers(_) | JoinError::NoLeader)
             | MemberError::Runtime(_) => Self::Failed(line),
         }
     }
@@ -237,7 +248,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         )));
     }
     let advertised = or_default(&args.initial_advertise_peer_urls, &args.listen_peer_urls);
-    for url in advertised.iter().chain(&args.advertise_client_urls) {
+    for url in advertised.iter().chain(&args.advertise_client_urls).chain(&args.join) {
         address(url)?;
     }
     let initial_cluster = initial_cluster(args, &advertised)?;
@@ -260,6 +271,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         advertise_client_urls: or_default(&args.advertise_client_urls, &args.listen_client_urls),
         initial_cluster,
         cluster_state: args.initial_cluster_state,
+        join: (!args.join.is_empty()).then(|| Join { contacts: args.join.clone(), replaces: args.replace }),
         cluster_token: args.initial_cluster_token.clone(),
         timing: Timing { election_timeout: Duration::from_millis(args.election_timeout) },
         wal: WalConfig::default(),
@@ -268,6 +280,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         auto_compaction: auto_compaction(args)?,
         token_ttl: Duration::from_secs(args.auth_token_ttl),
         slow_after: slow_after(args)?,
+        disk_reserve_bytes: args.disk_reserve_bytes,
         quota_bytes: u64::try_from(args.quota_backend_bytes).unwrap_or(0),
         peer_tls: peer_tls(args)?,
         fatal: None,
@@ -345,8 +358,13 @@ fn initial_cluster(args: &Args, advertised: &[String]) -> Result<Vec<InitialMemb
     Ok(members)
 }
 
+/// Reads a member id, in hexadecimal digits as it is shown everywhere.
+pub(crate) fn member_id(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| format!("{text} is not a member id such as 8e9e05c52164694d"))
+}
+
 /// Returns `host:port` of a URL.
-fn address(url: &str) -> Result<String, CliError> {
+pub(crate) fn address(url: &str) -> Result<String, CliError> {
     let usage = || CliError::Usage(format!("{url} is not a URL of the form http://host:port"));
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(usage)?;
     let rest = rest.trim_end_matches('/');

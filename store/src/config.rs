@@ -69,6 +69,15 @@ pub enum ClusterState {
     Existing,
 }
 
+/// How a member with an empty data directory has itself added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Peer URLs of members that are asked.
+    pub contacts: Vec<String>,
+    /// The member that leaves when this one has caught up.
+    pub replaces: Option<u64>,
+}
+
 /// Settings of a member on a real machine.
 #[derive(Clone)]
 pub struct Config {
@@ -82,6 +91,8 @@ pub struct Config {
     /// All members of the cluster, this one included.
     pub initial_cluster: Vec<InitialMember>,
     pub cluster_state: ClusterState,
+    /// Asks to be added to a cluster that exists; says more than `cluster_state`.
+    pub join: Option<Join>,
     /// Keeps clusters with equal addresses apart.
     pub cluster_token: String,
     pub timing: Timing,
@@ -91,6 +102,8 @@ pub struct Config {
     pub entries_kept: Option<u64>,
     /// Most that rows may take, live ones and history, before compression; 0 for no quota.
     pub quota_bytes: u64,
+    /// Free bytes of the disk below which nothing is added; `None` for what suits the disk, 0 for no reserve.
+    pub disk_reserve_bytes: Option<u64>,
     /// History to forget without being asked.
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
@@ -116,12 +129,14 @@ impl Config {
             advertise_client_urls: Vec::new(),
             initial_cluster: vec![InitialMember { name: name.to_owned(), peer_urls: vec![url] }],
             cluster_state: ClusterState::New,
+            join: None,
             cluster_token: "keelson".to_owned(),
             timing: Timing::default(),
             wal: WalConfig::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
             entries_kept: None,
             quota_bytes: 0,
+            disk_reserve_bytes: None,
             auto_compaction: AutoCompaction::Off,
             token_ttl: TOKEN_TTL,
             slow_after: SLOW_AFTER,
@@ -138,8 +153,16 @@ impl Config {
             .collect()
     }
 
-    /// Returns the peer URLs of the other members.
+    /// Whether the cluster is there already.
+    pub(crate) fn joins(&self) -> bool {
+        self.cluster_state == ClusterState::Existing || self.join.is_some()
+    }
+
+    /// Returns the peer URLs of the other members, as far as the settings know them.
     pub(crate) fn contacts(&self) -> Vec<String> {
+        if let Some(join) = &self.join {
+            return join.contacts.clone();
+        }
         let urls = self.initial_cluster.iter().flat_map(|member| &member.peer_urls);
         urls.filter(|url| !self.advertise_peer_urls.contains(url)).cloned().collect()
     }

@@ -5,6 +5,7 @@
 //! member    identity: cluster, member id, incarnation (`codec`)
 //! wal/      the write-ahead log
 //! db/       the database
+//! ballast   room that is given up when the disk is nearly full
 //! joined    there when it was started with `--initial-cluster-state existing` once
 //! ```
 
@@ -95,6 +96,10 @@ impl Directory {
 
     pub(crate) fn wal(&self) -> PathBuf {
         self.path.join("wal")
+    }
+
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.path.join("ballast")
     }
 
     pub(crate) fn database(&self) -> PathBuf {

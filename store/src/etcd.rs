@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcdserverpb as pb;
+use proto::store::members_server::MembersServer;
 use proto::v3electionpb::election_server::ElectionServer;
 use proto::v3lockpb::lock_server::LockServer;
 use tokio::net::TcpListener;
@@ -19,7 +20,8 @@ use crate::gateway;
 pub use crate::grpc::{AuthOptions, BcryptCost, CertificateNames, Edge, TokenKind};
 use crate::grpc::{
     AuthService, ClusterService, CountCalls, ElectionService, HealthService, KvService, LearnerGate,
-    LeaseService, LockService, MESSAGE_BYTES_MAX, MaintenanceService, SERVICES, WatchService, reflection,
+    LeaseService, LockService, MESSAGE_BYTES_MAX, MaintenanceService, MembersService, SERVICES, WatchService,
+    reflection,
 };
 use crate::health::Health;
 use crate::http;
@@ -54,6 +56,7 @@ fn services(edge: &Edge, options: EtcdOptions, health: Health) -> Routes {
         }))
         .add_service(pb::auth_server::AuthServer::new(AuthService { edge: edge.clone() }))
         .add_service(LockServer::new(LockService { edge: edge.clone(), contests: contests.clone() }))
+        .add_service(MembersServer::new(MembersService { edge: edge.clone() }))
         .add_service(ElectionServer::new(ElectionService { edge: edge.clone(), contests }))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health));
     // One layer for the router, which boxes the calls of each.

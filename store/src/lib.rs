@@ -10,6 +10,7 @@ pub mod cli;
 mod codec;
 pub mod config;
 mod contest;
+pub mod control;
 mod directory;
 pub mod engine;
 pub mod env;

@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,50 @@ async fn a_full_quota_refuses_puts_on_every_member_and_lifts_itself() {
         until("space again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
         until("no alarm", async || member.alarms().await.unwrap().is_empty().then_some(())).await;
     }
+    cluster.stop().await;
+}
+
+/// Members below this number have little room on their disks.
+static SHORT: AtomicUsize = AtomicUsize::new(1);
+
+/// Safety rule 11: a full disk of one machine stops nobody else, and those of a majority are noticed before they are full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn puts_are_refused_while_no_majority_has_room_on_its_disk() {
+    let mut cluster = Cluster::adjusted(|number, config| {
+        let is_short = number < SHORT.load(Ordering::Relaxed);
+        config.disk_reserve_bytes = Some(if is_short { u64::MAX } else { 0 });
+    })
+    .await;
+    cluster.put(0, "of one that is short", "x").await;
+    let lease = cluster.member(2).lease_grant(LeaseId::NONE, Duration::from_secs(600)).await.unwrap();
+    SHORT.store(2, Ordering::Relaxed);
+    cluster.stop_member(1).await;
+    cluster.start_member(1).await;
+    for number in 0..3 {
+        let member = cluster.member(number);
+        until("a refusal", async || {
+            (member.txn(put("small", "x")).await == Err(KvError::NoSpace)).then_some(())
+        })
+        .await;
+    }
+    let raised: Vec<u64> =
+        cluster.member(2).alarms().await.unwrap().iter().map(|alarm| alarm.member).collect();
+    let short = [0, 1].map(|number| cluster.member(number).status().member_id);
+    assert!(raised.iter().all(|member| short.contains(member)), "{raised:?} of {short:?}");
+    let delete = DeleteRange { range: KeyRange::single("of one that is short"), prev_kv: false };
+    let delete = Txn { success: vec![Op::DeleteRange(delete)], ..Txn::default() };
+    let deleted = cluster.member(0).txn(delete).await.unwrap();
+    cluster.member(0).compact(deleted.revision).await.unwrap();
+    cluster.member(0).lease_revoke(lease.id).await.unwrap();
+    // Room on one disk makes a majority; the other one is still short.
+    SHORT.store(1, Ordering::Relaxed);
+    cluster.stop_member(1).await;
+    cluster.start_member(1).await;
+    for number in 0..3 {
+        let member = cluster.member(number);
+        until("room again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
+    }
+    until("no alarm", async || cluster.member(0).alarms().await.unwrap().is_empty().then_some(())).await;
     cluster.stop().await;
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use harness::{Etcdctl, PATIENCE, Program, Server, free_port, until, url};
 use proto::etcdserverpb as pb;
 use store::admin::{Admin, AdminError, MemberInfo};
-use store::config::{ClusterState, Config};
+use store::config::{ClusterState, Config, Join};
 use store::etcd::Edge;
 use store::kv::{Consistency, Kv, KvError};
 use store::mvcc::{Alarm, AlarmKind, KeyRange, Op, Put, Range, Txn};
@@ -86,6 +86,30 @@ impl Cluster {
         self.join(name).await.unwrap();
         self.await_voter(through, id).await;
         id
+    }
+
+    /// Adds a member that takes another one's place, and returns its id.
+    async fn replace(&mut self, through: &str, replaced: u64, name: &str) -> u64 {
+        let port = free_port();
+        let added = until("a replacement that is taken", async || {
+            match self.member(through).replace_member(replaced, vec![url(port)]).await {
+                Ok(added) => Some(added),
+                Err(AdminError::Kv(KvError::NoLeader)) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
+        self.ports.insert(name.to_owned(), port);
+        added.member.id
+    }
+
+    async fn await_replaced(&self, asked: &str, old: u64, new: u64) {
+        until("the end of a replacement", async || {
+            let members = self.member(asked).members(true).await.ok()?;
+            let has_come = members.iter().any(|member| member.id == new && is_voter(member));
+            (has_come && members.iter().all(|member| member.id != old)).then_some(())
+        })
+        .await;
     }
 
     async fn await_voter(&self, asked: &str, id: u64) {
@@ -202,6 +226,124 @@ async fn a_cluster_grows_from_one_to_three_and_a_dead_member_is_replaced() {
     cluster.kill(&dead);
     cluster.put("m3", "on").await;
     assert_eq!(cluster.ended(), Vec::<String>::new());
+    cluster.stop().await;
+}
+
+/// Two changes in the log, and no moment with a vote more or less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_member_is_replaced_in_one_go() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    for number in 0..200 {
+        cluster.put("m0", &format!("k{number}")).await;
+    }
+    let dead = cluster.leader().await;
+    let dead_id = cluster.id(&dead);
+    cluster.kill(&dead);
+    let through = cluster.running.keys().next().unwrap().clone();
+    cluster.put(&through, "without one").await;
+    let coming = cluster.replace(&through, dead_id, "m3").await;
+    let again = cluster.member(&through).replace_member(dead_id, vec![url(free_port())]).await;
+    assert_eq!(again, Err(AdminError::BeingReplaced));
+    let members = cluster.member(&through).members(true).await.unwrap();
+    assert_eq!(members.len(), 4, "nobody goes before the new one has come: {members:?}");
+    cluster.ports.remove(&dead);
+    cluster.join("m3").await.unwrap();
+    cluster.await_replaced(&through, dead_id, coming).await;
+    cluster.assert_holds("m3", &["k0", "k199", "without one"]).await;
+    // Three votes, and one may die again; the dead one never returns.
+    let other = cluster.running.keys().find(|name| **name != "m3" && **name != through).unwrap().clone();
+    cluster.kill(&other);
+    cluster.put("m3", "two of three").await;
+    let refused = cluster.member("m3").replace_member(dead_id, vec![url(free_port())]).await;
+    assert_eq!(refused.map(|_| ()), Err(AdminError::MemberNotFound));
+    assert_eq!(cluster.ended(), Vec::<String>::new());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_lost_its_disk_joins_under_its_old_address() {
+    let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;
+    let lost = cluster.follower().await;
+    let lost_id = cluster.id(&lost);
+    cluster.kill(&lost);
+    std::fs::remove_dir_all(cluster.directory.path().join(&lost)).unwrap();
+    let through = cluster.leader().await;
+    // One command: it asks to be added, and for whom.
+    let asked = url(cluster.ports[&through]);
+    let mut config = cluster.config(&lost, ClusterState::New);
+    config.initial_cluster.retain(|member| member.name == lost);
+    config.join = Some(Join { contacts: vec![asked.clone()], replaces: Some(lost_id) });
+    cluster.run(&lost, config.clone()).await.unwrap();
+    let coming = cluster.id(&lost);
+    assert_ne!(coming, lost_id);
+    cluster.await_replaced(&through, lost_id, coming).await;
+    cluster.put(&lost, "from the new disk").await;
+    // The same flags mean nothing from now on.
+    cluster.stop_member(&lost).await;
+    cluster.run(&lost, config).await.unwrap();
+    assert_eq!(cluster.id(&lost), coming);
+    cluster.assert_holds(&lost, &["from the new disk"]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_and_an_only_member_can_be_replaced() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    cluster.put("m0", "of the first").await;
+    for (leaving, coming) in [("m0", "m1"), ("m1", "m2")] {
+        let (old, asked) = (cluster.id(leaving), url(cluster.ports[leaving]));
+        cluster.ports.insert(coming.to_owned(), free_port());
+        let mut config = cluster.config(coming, ClusterState::New);
+        config.initial_cluster.retain(|member| member.name == coming);
+        config.join = Some(Join { contacts: vec![asked], replaces: Some(old) });
+        cluster.run(coming, config).await.unwrap();
+        let line = cluster.end_of(leaving).await;
+        assert!(line.contains("has been removed from the cluster"), "{line}");
+        cluster.kill(leaving);
+        cluster.ports.remove(leaving);
+        cluster.await_replaced(coming, old, cluster.id(coming)).await;
+        cluster.assert_holds(coming, &["of the first"]).await;
+    }
+    assert_eq!(cluster.member("m2").members(true).await.unwrap().len(), 1);
+    cluster.grow("m2", "m3").await;
+    cluster.grow("m3", "m4").await;
+    let leader = cluster.leader().await;
+    let (old, through) = (cluster.id(&leader), cluster.follower().await);
+    let new = cluster.replace(&through, old, "m5").await;
+    cluster.join("m5").await.unwrap();
+    cluster.end_of(&leader).await;
+    cluster.kill(&leader);
+    cluster.await_replaced(&through, old, new).await;
+    cluster.put("m5", "on").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_join_hears_why_and_leaves_no_trace() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let contact = url(cluster.ports["m0"]);
+    let silent = url(free_port());
+    cluster.ports.insert("m1".to_owned(), free_port());
+    let mut config = cluster.config("m1", ClusterState::New);
+    config.initial_cluster.retain(|member| member.name == "m1");
+    for (contact, replaces) in [(&contact, Some(7)), (&silent, None)] {
+        config.join = Some(Join { contacts: vec![contact.clone()], replaces });
+        let refused = match cluster.run("m1", config.clone()).await.unwrap_err() {
+            MemberError::Join(refused) => refused,
+            other => panic!("{other}"),
+        };
+        let expected = match replaces {
+            Some(_) => JoinError::Refused(AdminError::MemberNotFound),
+            None => JoinError::NobodyAnswers(silent.clone()),
+        };
+        assert_eq!(refused, expected);
+        assert!(!cluster.directory.path().join("m1").exists());
+    }
+    assert_eq!(cluster.member("m0").members(true).await.unwrap().len(), 1);
+    config.join = Some(Join { contacts: vec![silent, contact], replaces: None });
+    cluster.run("m1", config).await.unwrap();
+    cluster.await_voter("m0", cluster.id("m1")).await;
+    cluster.put("m1", "in").await;
     cluster.stop().await;
 }
 

@@ -126,7 +126,7 @@ impl Members {
         assert_eq!(expected.keys().find(invented), None, "nobody wrote it");
     }
 
-    fn url(&self, member: usize) -> String {
+    pub fn url(&self, member: usize) -> String {
         self.places[member].client_url.clone()
     }
 }

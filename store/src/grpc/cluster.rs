@@ -12,11 +12,11 @@ pub(crate) struct ClusterService {
     pub(crate) edge: Edge,
 }
 
-fn members_to_wire(members: Vec<MemberInfo>) -> Vec<pb::Member> {
+pub(super) fn members_to_wire(members: Vec<MemberInfo>) -> Vec<pb::Member> {
     members.into_iter().map(member_to_wire).collect()
 }
 
-fn member_to_wire(member: MemberInfo) -> pb::Member {
+pub(super) fn member_to_wire(member: MemberInfo) -> pb::Member {
     pb::Member {
         id: member.id,
         name: member.name,

@@ -12,6 +12,7 @@ mod learner;
 mod lease;
 mod lock;
 mod maintenance;
+mod members;
 mod password;
 pub(crate) mod reflection;
 pub(crate) mod status;
@@ -20,6 +21,7 @@ mod watch;
 use std::sync::{Arc, OnceLock};
 
 use proto::etcdserverpb as pb;
+use proto::store::members_server;
 use proto::v3electionpb::election_server;
 use proto::v3lockpb::lock_server;
 use tonic::{Request, Status};
@@ -43,6 +45,7 @@ pub(crate) use learner::LearnerGate;
 pub(crate) use lease::LeaseService;
 pub(crate) use lock::LockService;
 pub(crate) use maintenance::{ETCD_VERSION, MaintenanceService, STORAGE_VERSION};
+pub(crate) use members::MembersService;
 pub use password::BcryptCost;
 pub(crate) use watch::WatchService;
 
@@ -56,6 +59,7 @@ pub(crate) const SERVICES: &[&str] = &[
     pb::auth_server::SERVICE_NAME,
     lock_server::SERVICE_NAME,
     election_server::SERVICE_NAME,
+    members_server::SERVICE_NAME,
     tonic_health::pb::health_server::SERVICE_NAME,
 ];
 

@@ -117,6 +117,8 @@ impl From<AdminError> for Status {
                 failed("can only promote a learner member which is in sync with leader")
             }
             AdminError::TooManyLearners => failed("too many learner members in cluster"),
+            // etcd has no such call.
+            AdminError::BeingReplaced => Self::failed_precondition(error.to_string()),
             AdminError::NotLeader => failed("not leader"),
             AdminError::BadLeaderTransferee => failed("bad leader transferee"),
         }

@@ -31,6 +31,7 @@ impl From<Denial> for AdminError {
             Denial::NotLearner => Self::NotLearner,
             Denial::LearnerNotReady => Self::LearnerNotReady,
             Denial::TooManyLearners => Self::TooManyLearners,
+            Denial::BeingReplaced => Self::BeingReplaced,
         }
     }
 }
@@ -42,6 +43,21 @@ fn count(number: usize) -> u64 {
 impl Member {
     async fn change(&self, change: Change) -> Result<Vec<MemberInfo>, AdminError> {
         Ok(listed(&self.node.change_members(&change).await?))
+    }
+
+    /// Has a new member let in by a change that is made for its id and URLs.
+    async fn let_in(
+        &self,
+        peer_urls: &[String],
+        change: impl FnOnce(u64, Vec<String>) -> Change + Send,
+    ) -> Result<AddedMember, AdminError> {
+        let peer_urls = checked_urls(peer_urls)?;
+        let nonce = self.node.env().random_u64();
+        let id = new_member_id(&peer_urls, self.node.identity().cluster_id, nonce);
+        let members = self.change(change(id, peer_urls)).await?;
+        let added = members.iter().find(|member| member.id == id).cloned();
+        // It may have been removed again by the time of the answer.
+        Ok(AddedMember { member: added.ok_or(AdminError::MemberNotFound)?, members })
     }
 }
 
@@ -60,6 +76,8 @@ impl Admin for Member {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
             quota_bytes: self.space.quota_bytes(),
+            disk_free_bytes: self.node.env().disk.free_space().free_bytes,
+            disk_reserve_bytes: self.space.reserve_bytes(),
             last_log_index: self.node.last_log_index(),
             alarms: store.alarms().collect(),
             is_learner: self.node.is_learner(),
@@ -115,14 +133,13 @@ impl Admin for Member {
     }
 
     async fn add_member(&self, peer_urls: Vec<String>, learner: bool) -> Result<AddedMember, AdminError> {
-        let peer_urls = checked_urls(&peer_urls)?;
-        let nonce = self.node.env().random_u64();
-        let id = new_member_id(&peer_urls, self.node.identity().cluster_id, nonce);
         let kind = if learner { Kind::Learner } else { Kind::Voter };
-        let members = self.change(Change::Add { id, peer_urls, kind }).await?;
-        let added = members.iter().find(|member| member.id == id).cloned();
-        // It may have been removed again by the time of the answer.
-        Ok(AddedMember { member: added.ok_or(AdminError::MemberNotFound)?, members })
+        self.let_in(&peer_urls, |id, peer_urls| Change::Add { id, peer_urls, kind }).await
+    }
+
+    async fn replace_member(&self, id: u64, peer_urls: Vec<String>) -> Result<AddedMember, AdminError> {
+        let replaced = id;
+        self.let_in(&peer_urls, |id, peer_urls| Change::Replace { id, peer_urls, replaced }).await
     }
 
     async fn remove_member(&self, id: u64) -> Result<Vec<MemberInfo>, AdminError> {

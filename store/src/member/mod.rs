@@ -9,7 +9,8 @@
 //! - [`admin`]: members and maintenance.
 //! - [`guarded`]: clients and their rights.
 //! - [`observer`]: what happens beside the store when entries are applied.
-//! - [`space`]: the quota and its alarm.
+//! - [`space`]: the quota, the disk and their alarm.
+//! - [`room`]: the reserve on the disk; pure.
 //! - [`auto_compaction`]: history that nobody asks to forget.
 //! - [`leases`]: lease clocks, of which only the leader's counts.
 
@@ -21,6 +22,7 @@ mod join;
 mod kv;
 mod leases;
 mod observer;
+mod room;
 mod serve;
 mod space;
 mod start;
@@ -29,4 +31,5 @@ mod upkeep;
 pub use auto_compaction::AutoCompaction;
 pub use join::JoinError;
 pub(crate) use leases::Leases;
+pub(crate) use room::Room;
 pub use start::{Member, MemberConfig, MemberError, RAFT_THREAD};

@@ -1,5 +1,5 @@
-//! The quota: what rows may take on this member. It refuses what would exceed it, tells the cluster by an alarm, and lifts the
-//! alarm by itself once compaction or deletes have made room.
+//! Space: what rows may take on this member, and what its disk has left. Who exceeds the quota is refused; the cluster is told by an
+//! alarm, which lifts itself once compaction or deletes have made room. What a disk that runs full means is in [`super::room`].
 //!
 //! Each member measures its own rows, because each collects old ones on its own time; the alarm goes through the log, so
 //! from there on all members refuse the same requests. Requests that were under way when it was raised may exceed the quota by
@@ -9,9 +9,11 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::raft as wire;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::room::{Limits, Room, due_alarms};
 use crate::mvcc::{Alarm, AlarmKind, Command, RowBytes};
 use crate::raft::node::Node;
 use crate::raft::state_machine::Machine;
@@ -19,15 +21,30 @@ use crate::wire::encode_command;
 
 /// How often a member measures; a refused request makes it look at once.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while the disk has little room: far less than it takes to write a reserve full.
+const MEASURE_INTERVAL_LOW: Duration = Duration::from_millis(200);
+/// How long another member may take to say what room it has.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Share of the quota from which a person is warned.
 const WARN_PERCENT: u64 = 80;
 /// Share of the quota below which the alarm is lifted, so that it does not come and go with every request.
 const LIFT_PERCENT: u64 = 90;
 
-/// The quota of one member.
+/// The quota and the disk of one member.
 pub(crate) struct Space {
     quota: Option<NonZeroU64>,
+    limits: Limits,
     refused: Notify,
+}
+
+/// What a member remembers from one measurement to the next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    is_warned_of_quota: bool,
+    is_warned_of_disk: bool,
+    is_short: bool,
+    /// A request found no room just now.
+    was_refused: bool,
 }
 
 /// What a measurement asks for.
@@ -41,8 +58,13 @@ enum Step {
 
 impl Space {
     /// `quota_bytes` of 0 is no quota.
-    pub(crate) fn new(quota_bytes: u64) -> Self {
-        Self { quota: NonZeroU64::new(quota_bytes), refused: Notify::new() }
+    pub(crate) fn new(quota_bytes: u64, limits: Limits) -> Self {
+        Self { quota: NonZeroU64::new(quota_bytes), limits, refused: Notify::new() }
+    }
+
+    /// Returns how many free bytes of the disk are a reserve.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.limits.reserve
     }
 
     /// Returns the quota in bytes, 0 without one.
@@ -63,27 +85,71 @@ impl Space {
 
     /// Measures until the member ends.
     pub(crate) async fn run(self: Arc<Self>, node: Arc<Node>, stop: CancellationToken) {
-        let mut is_warned = false;
-        let mut was_refused = false;
+        let mut memory = Memory::default();
         loop {
-            let step = self.measure(&node, was_refused, is_warned);
-            is_warned =
-                stop.run_until_cancelled(self.take(&node, step, is_warned)).await.unwrap_or(is_warned);
-            stop.run_until_cancelled(lift_left_behind(&node)).await;
+            if stop.run_until_cancelled(self.round(&node, &mut memory)).await.is_none() {
+                return;
+            }
+            let pause = if memory.is_warned_of_disk { MEASURE_INTERVAL_LOW } else { MEASURE_INTERVAL };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.refused.notified() => was_refused = true,
-                () = tokio::time::sleep(MEASURE_INTERVAL) => was_refused = false,
+                () = self.refused.notified() => memory.was_refused = true,
+                () = tokio::time::sleep(pause) => memory.was_refused = false,
             }
         }
     }
 
-    fn measure(&self, node: &Node, was_refused: bool, is_warned: bool) -> Step {
-        let own = own_alarm(node);
+    async fn round(&self, node: &Arc<Node>, memory: &mut Memory) {
+        self.look_at_disk(node, memory).await;
+        let is_over_quota = self.is_above(node.machine().store().row_bytes(), LIFT_PERCENT);
+        node.note_room(Room { is_disk_short: memory.is_short, is_over_quota });
+        let step = self.measure(node, *memory);
+        memory.is_warned_of_quota = self.take(node, step, memory.is_warned_of_quota).await;
+        if node.is_leader() {
+            lift_left_behind(node).await;
+            for command in due_alarms(&rooms(node).await, |id| has_alarm(node, id)) {
+                tell(&command);
+                propose(node, &command).await;
+            }
+        }
+    }
+
+    /// Sees what room is left, and takes or gives up the ballast.
+    async fn look_at_disk(&self, node: &Node, memory: &mut Memory) {
+        let (limits, disk) = (self.limits, Arc::clone(&node.env().disk));
+        let space = disk.free_space();
+        let (free, reserve) = (space.free_bytes, limits.reserve);
+        if limits.needs_ballast(free) {
+            disk.give_up_ballast();
+        } else if limits.can_take_ballast(free) {
+            // Without it all goes on; it is tried again.
+            let _ = node.env().blocking(move || disk.take_ballast(limits.ballast)).await;
+        }
+        let (is_short, is_low) = (limits.is_short(free, memory.is_short), limits.is_low(free));
+        if is_short && !memory.is_short {
+            tracing::error!(
+                path = space.path,
+                free,
+                reserve,
+                "the disk is nearly full: its reserve is in use"
+            );
+        } else if is_low && !memory.is_warned_of_disk {
+            tracing::warn!(path = space.path, free, reserve, "the disk has little room left");
+        } else if !is_short && memory.is_short {
+            tracing::info!(path = space.path, free, reserve, "the disk has room again");
+        }
+        (memory.is_short, memory.is_warned_of_disk) = (is_short, is_low);
+    }
+
+    fn is_above(&self, used: RowBytes, percent: u64) -> bool {
+        used.all >= share(self.quota, percent)
+    }
+
+    fn measure(&self, node: &Node, memory: Memory) -> Step {
         let store = node.machine().store();
-        let is_raised = store.alarms().any(|alarm| alarm == own);
-        step(self.quota, store.row_bytes(), State { is_raised, is_warned, was_refused })
+        let state = State { is_raised: has_alarm(node, node.identity().member_id), memory };
+        step(self.quota, store.row_bytes(), state)
     }
 
     /// Does what was asked for and returns whether a person has been warned.
@@ -124,28 +190,62 @@ impl Space {
 #[derive(Clone, Copy, Debug)]
 struct State {
     is_raised: bool,
-    is_warned: bool,
-    /// A request found no room just now, although others of a smaller size might.
-    was_refused: bool,
+    memory: Memory,
 }
 
+fn share(quota: Option<NonZeroU64>, percent: u64) -> u64 {
+    quota.map_or(u64::MAX, |quota| quota.get() / 100 * percent)
+}
+
+/// What the quota asks for. The alarm stays while the disk is short: that one is the leader's to lift.
 fn step(quota: Option<NonZeroU64>, used: RowBytes, state: State) -> Step {
-    let share = |percent: u64| quota.map_or(u64::MAX, |quota| quota.get() / 100 * percent);
-    let is_full = quota.is_some_and(|quota| used.all >= quota.get()) || state.was_refused;
-    if state.is_raised {
-        return if used.all < share(LIFT_PERCENT) { Step::Lift } else { Step::Nothing };
+    let State { is_raised, memory } = state;
+    let is_full = quota.is_some_and(|quota| used.all >= quota.get()) || memory.was_refused;
+    if is_raised {
+        let has_room = used.all < share(quota, LIFT_PERCENT) && !memory.is_short;
+        return if has_room { Step::Lift } else { Step::Nothing };
     }
-    if is_full && used.all >= share(LIFT_PERCENT) {
+    if is_full && used.all >= share(quota, LIFT_PERCENT) {
         return Step::Raise;
     }
-    if used.all >= share(WARN_PERCENT) && !state.is_warned { Step::Warn } else { Step::Nothing }
+    let warns = used.all >= share(quota, WARN_PERCENT) && !memory.is_warned_of_quota;
+    if warns { Step::Warn } else { Step::Nothing }
+}
+
+/// As leader: asks every voter what room it has. Nobody is waited for longer than a moment.
+async fn rooms(node: &Arc<Node>) -> Vec<(u64, Option<Room>)> {
+    let own = node.identity().member_id;
+    let voters = node.members().into_keys().filter(|id| node.machine().is_voter(*id) == Some(true));
+    let ask = |id| async move {
+        if id == own {
+            return (id, Some(node.room()));
+        }
+        let Some(peer) = node.peer(id) else { return (id, None) };
+        let told = peer.cluster_info(ASK_TIMEOUT).await.ok();
+        let room = |info: wire::ClusterInfoResponse| Room {
+            is_disk_short: info.short_of_disk,
+            is_over_quota: info.over_quota,
+        };
+        (id, told.filter(|info| info.member_id == id).map(room))
+    };
+    futures::future::join_all(voters.map(ask)).await
+}
+
+fn tell(command: &Command) {
+    match command {
+        Command::AlarmRaise(alarm) => {
+            let member = format!("{:x}", alarm.member);
+            tracing::error!(member, "no majority has room on its disks: puts are refused until one has");
+        }
+        Command::AlarmClear(alarm) => {
+            tracing::info!(member = format!("{:x}", alarm.member), "a majority has room on its disks again");
+        }
+        _ => {}
+    }
 }
 
 /// A member that was removed cannot lift its own alarm any more, so the leader does.
 async fn lift_left_behind(node: &Node) {
-    if !node.is_leader() {
-        return;
-    }
     let machine = node.machine();
     let is_left_behind =
         |alarm: &Alarm| alarm.kind == AlarmKind::NoSpace && machine.has_removed(alarm.member);
@@ -154,6 +254,10 @@ async fn lift_left_behind(node: &Node) {
         tracing::info!(member = format!("{:x}", alarm.member), "the alarm of a removed member is lifted");
         propose(node, &Command::AlarmClear(alarm)).await;
     }
+}
+
+fn has_alarm(node: &Node, member: u64) -> bool {
+    node.machine().store().alarms().any(|alarm| alarm == Alarm { kind: AlarmKind::NoSpace, member })
 }
 
 fn own_alarm(node: &Node) -> Alarm {
@@ -171,8 +275,12 @@ async fn propose(node: &Node, command: &Command) {
 mod tests {
     use super::*;
 
-    const CALM: State = State { is_raised: false, is_warned: false, was_refused: false };
-    const RAISED: State = State { is_raised: true, is_warned: true, was_refused: false };
+    const FRESH: Memory =
+        Memory { is_warned_of_quota: false, is_warned_of_disk: false, is_short: false, was_refused: false };
+    const CALM: State = State { is_raised: false, memory: FRESH };
+    const WARNED: State = State { is_raised: false, memory: Memory { is_warned_of_quota: true, ..FRESH } };
+    const REFUSED: State = State { is_raised: false, memory: Memory { was_refused: true, ..FRESH } };
+    const RAISED: State = State { is_raised: true, ..WARNED };
 
     fn check(quota: u64, used: u64, state: State, expected: Step) {
         let used = RowBytes { all: used, live: used };
@@ -183,18 +291,21 @@ mod tests {
     fn a_quota_warns_then_raises_and_lifts_with_a_margin() {
         check(1000, 799, CALM, Step::Nothing);
         check(1000, 800, CALM, Step::Warn);
-        check(1000, 950, State { is_warned: true, ..CALM }, Step::Nothing);
+        check(1000, 950, WARNED, Step::Nothing);
         check(1000, 1000, CALM, Step::Raise);
         check(1000, 1000, RAISED, Step::Nothing);
         check(1000, 900, RAISED, Step::Nothing);
         check(1000, 899, RAISED, Step::Lift);
+        let short = State { is_raised: true, memory: Memory { is_short: true, ..FRESH } };
+        check(1000, 899, short, Step::Nothing);
+        check(0, 0, short, Step::Nothing);
     }
 
     #[test]
     fn a_refused_request_raises_the_alarm_only_where_little_is_left() {
-        check(1000, 950, State { was_refused: true, ..CALM }, Step::Raise);
+        check(1000, 950, REFUSED, Step::Raise);
         // One request larger than a tenth of the quota must not stop all others.
-        check(1000, 500, State { was_refused: true, ..CALM }, Step::Nothing);
+        check(1000, 500, REFUSED, Step::Nothing);
     }
 
     #[test]

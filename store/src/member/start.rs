@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::join::{self, JoinError};
 use super::observer::MemberObserver;
+use super::room::Limits;
 use super::space::Space;
 use super::upkeep::Upkeep;
 use super::{AutoCompaction, Leases, auto_compaction, bootstrap, serve};
-use crate::config::{ClusterState, Config, Timing};
+use crate::config::{Config, Timing};
 use crate::directory::{Directory, DirectoryError, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
@@ -80,6 +81,8 @@ pub struct MemberConfig {
     pub entries_kept: Option<u64>,
     /// Most that rows may take; 0 for no quota.
     pub quota_bytes: u64,
+    /// Free bytes of the disk below which nothing is added; `None` for what suits the disk.
+    pub disk_reserve_bytes: Option<u64>,
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
     pub token_ttl: Duration,
@@ -203,6 +206,7 @@ impl Member {
         }
         let counters = Counters::default();
         let disk = FsDisk::new(&directory.wal()).with_counters(counters.clone());
+        let disk = disk.with_ballast(directory.ballast());
         let engines = FsEngines::new(&directory.database());
         let (identity, is_new) = (directory.identity.clone(), directory.is_new);
         let env = Env::new(EnvParts {
@@ -230,6 +234,7 @@ impl Member {
             snapshot_entries: config.snapshot_entries,
             entries_kept: config.entries_kept,
             quota_bytes: config.quota_bytes,
+            disk_reserve_bytes: config.disk_reserve_bytes,
             auto_compaction: config.auto_compaction,
             token_ttl: config.token_ttl,
             slow_after: config.slow_after,
@@ -296,7 +301,9 @@ impl Member {
         tasks.spawn(serve::serve(Arc::clone(&node), listener, stop.clone()));
         tasks.spawn(Arc::clone(&leases).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(collect(Arc::clone(&node), stop.clone()));
-        let space = Arc::new(Space::new(config.quota_bytes));
+        let disk_bytes = node.env().disk.free_space().total_bytes;
+        let limits = Limits::new(config.disk_reserve_bytes, disk_bytes, config.wal.segment_bytes);
+        let space = Arc::new(Space::new(config.quota_bytes, limits));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(auto_compaction::run(config.auto_compaction, Arc::clone(&node), stop.clone()));
         let upkeep = Upkeep::new(Arc::clone(&node), config.contacts.clone());
@@ -377,11 +384,11 @@ fn wanted_identity(config: &Config) -> Result<Option<StoredIdentity>, MemberErro
 
 /// Whether the cluster is there already: said now, or once before.
 fn has_joined(config: &Config) -> bool {
-    config.cluster_state == ClusterState::Existing || crate::directory::has_joined(&config.data_dir)
+    config.joins() || crate::directory::has_joined(&config.data_dir)
 }
 
 async fn joining_identity(config: &Config, net: &Arc<dyn Net>) -> Result<StoredIdentity, MemberError> {
-    let place = join::find(net, &config.contacts(), &config.advertise_peer_urls).await?;
+    let place = join::find(net, config, random_from_system()).await?;
     Ok(identity(config, place.cluster_id, place.member_id))
 }
 

@@ -1,5 +1,5 @@
-//! A running member's own place in the cluster: it publishes who it is, learns that it was removed, and, as leader, promotes members
-//! that have caught up.
+//! A running member's own place in the cluster: it publishes who it is, learns that it was removed, and, as leader, goes on with changes
+//! that wait for a member to catch up.
 //!
 //! A removed member is sent no more entries, so it often cannot learn from its log that it is out. The others tell it when it asks, and
 //! it asks when no leader has been heard of for a while.
@@ -76,7 +76,7 @@ impl Upkeep {
         if self.node.machine().has_removed(self.node.identity().member_id) {
             return Err(Out::Removed);
         }
-        self.node.promote_due().await;
+        self.node.change_due().await;
         let has_leader = self.node.leader().0.is_some();
         match self.published() {
             Some(member) if has_leader && member != self.as_published(&member) => {
@@ -197,6 +197,7 @@ fn out(denial: Denial) -> Result<(), Out> {
         | Denial::Unhealthy
         | Denial::NotLearner
         | Denial::LearnerNotReady
-        | Denial::TooManyLearners => Ok(()),
+        | Denial::TooManyLearners
+        | Denial::BeingReplaced => Ok(()),
     }
 }

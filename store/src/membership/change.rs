@@ -20,6 +20,12 @@ pub(crate) enum Change {
         peer_urls: Vec<String>,
         kind: Kind,
     },
+    /// Adds a member that takes the vote of another one once it has caught up, and not earlier.
+    Replace {
+        id: u64,
+        peer_urls: Vec<String>,
+        replaced: u64,
+    },
     Remove {
         id: u64,
     },
@@ -63,6 +69,8 @@ pub(crate) enum Denial {
     Removed,
     /// Another data directory owns the id.
     OtherDirectory,
+    /// Somebody else is to take the member's place already.
+    BeingReplaced,
 }
 
 /// What the leader knows about a member.
@@ -91,6 +99,8 @@ pub(crate) struct View {
     pub(crate) removed: BTreeSet<u64>,
     /// The leader's last entry.
     pub(crate) last_index: u64,
+    /// Whether the first entry of a change of two is in the log and the second is not.
+    pub(crate) is_joint: bool,
 }
 
 /// What is to be done for a change.
@@ -102,6 +112,14 @@ pub(crate) enum Decision {
     Replace(u64, Member),
     Drop(u64),
     Promote(u64),
+    /// One vote goes from one member to another: the one change that moves two votes, so it takes two entries. The first one asks
+    /// majorities of both sides.
+    Swap {
+        leaving: u64,
+        coming: u64,
+    },
+    /// The second one: only the new side is asked from here on, and who is not on it is gone.
+    Settle,
     /// Another member has to lead before this one can go.
     HandOver,
 }
@@ -113,6 +131,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(change: &Change, view: &View) -> Result<Decision, Denial> {
     match change {
         Change::Add { id, peer_urls, kind } => add(view, *id, peer_urls, *kind),
+        Change::Replace { id, peer_urls, replaced } => replace(view, *id, peer_urls, *replaced),
         Change::Remove { id } => remove(view, *id),
         Change::Update { id, peer_urls } => update(view, *id, peer_urls),
         Change::Promote { id } => promote(view, *id),
@@ -132,7 +151,7 @@ fn add(view: &View, id: u64, peer_urls: &[String], kind: Kind) -> Result<Decisio
     if view.removed.contains(&id) || view.members.contains_key(&id) {
         return Err(Denial::MemberExists);
     }
-    check_unused(view, id, peer_urls)?;
+    check_unused(view, &[id], peer_urls)?;
     let learners = view.members.values().filter(|known| !known.is_voter && !known.member.promote).count();
     if kind == Kind::Learner && learners >= LEARNERS_MAX {
         return Err(Denial::TooManyLearners);
@@ -141,17 +160,38 @@ fn add(view: &View, id: u64, peer_urls: &[String], kind: Kind) -> Result<Decisio
     Ok(Decision::Insert(id, Member { peer_urls: peer_urls.to_vec(), promote, ..Member::default() }))
 }
 
+/// Who replaces a member may have its URLs: a machine whose disk was lost comes back under its address.
+fn replace(view: &View, id: u64, peer_urls: &[String], replaced: u64) -> Result<Decision, Denial> {
+    let is_it = |known: &Known| known.member.peer_urls == peer_urls && known.member.replaces == replaced;
+    if view.members.get(&id).is_some_and(is_it) {
+        return Ok(Decision::Nothing);
+    }
+    if view.removed.contains(&id) || view.members.contains_key(&id) {
+        return Err(Denial::MemberExists);
+    }
+    let left = view.members.get(&replaced).ok_or(Denial::MemberNotFound)?;
+    if view.members.values().any(|known| known.member.replaces == replaced) {
+        return Err(Denial::BeingReplaced);
+    }
+    check_unused(view, &[id, replaced], peer_urls)?;
+    health::check_replace(view, replaced)?;
+    // Who takes the place of a learner stays one.
+    let promote = left.is_voter || left.member.promote;
+    let member = Member { peer_urls: peer_urls.to_vec(), promote, replaces: replaced, ..Member::default() };
+    Ok(Decision::Insert(id, member))
+}
+
 fn remove(view: &View, id: u64) -> Result<Decision, Denial> {
     let target = view.members.get(&id).ok_or(Denial::MemberNotFound)?;
     if target.is_voter {
         health::check_remove(view, id)?;
     }
-    Ok(if id == view.own { Decision::HandOver } else { Decision::Drop(id) })
+    Ok(drop_member(view, id))
 }
 
 fn update(view: &View, id: u64, peer_urls: &[String]) -> Result<Decision, Denial> {
     let known = view.members.get(&id).ok_or(Denial::MemberNotFound)?;
-    check_unused(view, id, peer_urls)?;
+    check_unused(view, &[id, known.member.replaces], peer_urls)?;
     if known.member.peer_urls == peer_urls {
         return Ok(Decision::Nothing);
     }
@@ -179,18 +219,45 @@ fn publish(view: &View, id: u64, incarnation: u64, published: Member) -> Result<
         return Err(Denial::OtherDirectory);
     }
     let member = Member { incarnation, peer_urls: known.member.peer_urls.clone(), ..published };
-    let member = Member { promote: known.member.promote, ..member };
+    let member = Member { promote: known.member.promote, replaces: known.member.replaces, ..member };
     Ok(if member == known.member { Decision::Nothing } else { Decision::Replace(id, member) })
 }
 
-/// Returns the member that is to become a voter now without being asked again.
-pub(crate) fn due_promotion(view: &View) -> Option<u64> {
-    let is_due = |known: &Known| {
-        let is_close = view.last_index.saturating_sub(known.matched) <= AUTO_PROMOTE_LAG_MAX;
-        known.member.promote && !known.is_voter && is_close && is_ready(view, known)
-    };
-    let due = view.members.iter().find(|(_, known)| is_due(known));
-    due.map(|(id, _)| *id).filter(|_| health::check_promote(view).is_ok())
+/// Returns what is to be done now without being asked again: a change of two entries is ended, and a member that was added to become
+/// a voter becomes one.
+pub(crate) fn due(view: &View) -> Option<Decision> {
+    if view.is_joint {
+        return Some(Decision::Settle);
+    }
+    view.members.iter().find_map(|(id, known)| due_step(view, *id, known))
+}
+
+fn due_step(view: &View, id: u64, known: &Known) -> Option<Decision> {
+    let leaving = view.members.get_key_value(&known.member.replaces);
+    if known.is_voter {
+        // It had to come before the other one could go.
+        return leaving.map(|(leaving, _)| drop_member(view, *leaving));
+    }
+    let is_close = view.last_index.saturating_sub(known.matched) <= AUTO_PROMOTE_LAG_MAX;
+    if !is_close || !is_ready(view, known) {
+        return None;
+    }
+    match leaving {
+        Some((leaving, left)) if !left.is_voter => Some(drop_member(view, *leaving)),
+        Some((leaving, _)) if health::is_only_voter(view, *leaving) => Some(Decision::Promote(id)),
+        Some((leaving, _)) if *leaving == view.own => Some(Decision::HandOver),
+        Some((leaving, _)) => {
+            let swap = Decision::Swap { leaving: *leaving, coming: id };
+            health::check_replace(view, *leaving).is_ok().then_some(swap)
+        }
+        None => {
+            (known.member.promote && health::check_promote(view).is_ok()).then_some(Decision::Promote(id))
+        }
+    }
+}
+
+fn drop_member(view: &View, id: u64) -> Decision {
+    if id == view.own { Decision::HandOver } else { Decision::Drop(id) }
 }
 
 /// Whether a learner has nearly all of the leader's log and is there: as a voter it is needed at once.
@@ -199,9 +266,9 @@ fn is_ready(view: &View, known: &Known) -> bool {
     known.is_started() && known.is_alive && u128::from(known.matched) * 100 >= enough
 }
 
-/// Nobody else may have one of these URLs.
-fn check_unused(view: &View, id: u64, peer_urls: &[String]) -> Result<(), Denial> {
-    let mut others = view.members.iter().filter(|(other, _)| **other != id);
+/// Nobody but these may have one of the URLs.
+fn check_unused(view: &View, own: &[u64], peer_urls: &[String]) -> Result<(), Denial> {
+    let mut others = view.members.iter().filter(|(other, _)| !own.contains(other));
     let is_used = others.any(|(_, known)| known.member.peer_urls.iter().any(|url| peer_urls.contains(url)));
     if is_used { Err(Denial::UrlsExist) } else { Ok(()) }
 }

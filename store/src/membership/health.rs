@@ -31,6 +31,24 @@ pub(super) fn check_remove(view: &View, id: u64) -> Result<(), Denial> {
     if alive < quorum(left) { Err(Denial::Unhealthy) } else { Ok(()) }
 }
 
+/// Replacing takes no vote before the new member is there. With it, those that stay must be a majority, started and heard of.
+pub(super) fn check_replace(view: &View, replaced: u64) -> Result<(), Denial> {
+    let stay = || view.members.iter().filter(|(id, known)| **id != replaced && known.is_voter);
+    // With the new one they are as many as before.
+    let needed = quorum(stay().count() + 1);
+    let started = stay().filter(|(_, known)| known.is_started()).count() + 1;
+    if started < needed {
+        return Err(Denial::NotEnoughStarted);
+    }
+    let alive = stay().filter(|(_, known)| known.is_alive).count() + 1;
+    if alive < needed { Err(Denial::Unhealthy) } else { Ok(()) }
+}
+
+/// Whether nobody else has a vote.
+pub(super) fn is_only_voter(view: &View, id: u64) -> bool {
+    view.members.iter().all(|(other, known)| !known.is_voter || *other == id)
+}
+
 /// Promoting keeps a majority of started members; the promoted one is started.
 pub(super) fn check_promote(view: &View) -> Result<(), Denial> {
     let voters = || view.members.values().filter(|known| known.is_voter);

@@ -37,7 +37,7 @@ fn dead((id, known): (u64, Known)) -> (u64, Known) {
 /// The first member leads.
 fn view(members: impl IntoIterator<Item = (u64, Known)>) -> View {
     let members: BTreeMap<u64, Known> = members.into_iter().collect();
-    View { own: 1, members, removed: BTreeSet::from([77]), last_index: 1000 }
+    View { own: 1, members, removed: BTreeSet::from([77]), last_index: 1000, is_joint: false }
 }
 
 fn add(id: u64, kind: Kind) -> Change {
@@ -130,16 +130,85 @@ fn a_learner_is_promoted_when_it_has_nine_tenths_of_the_log() {
 
 #[test]
 fn only_a_member_that_was_added_as_a_voter_is_promoted_by_itself() {
-    assert_eq!(due_promotion(&view([voter(1), pending(2)])), Some(2));
-    assert_eq!(due_promotion(&view([voter(1), learner(2)])), None);
-    assert_eq!(due_promotion(&view([voter(1), unstarted(pending(2))])), None);
-    assert_eq!(due_promotion(&view([voter(1), dead(pending(2))])), None);
+    assert_eq!(due(&view([voter(1), pending(2)])), Some(Decision::Promote(2)));
+    assert_eq!(due(&view([voter(1), learner(2)])), None);
+    assert_eq!(due(&view([voter(1), unstarted(pending(2))])), None);
+    assert_eq!(due(&view([voter(1), dead(pending(2))])), None);
     let mut far = view([voter(1), pending(2)]);
     far.last_index = 100_000;
     far.members.get_mut(&2).unwrap().matched = 95_000;
-    assert_eq!(due_promotion(&far), None, "nine tenths of a long log are a long way");
+    assert_eq!(due(&far), None, "nine tenths of a long log are a long way");
     far.members.get_mut(&2).unwrap().is_voter = true;
-    assert_eq!(due_promotion(&far), None);
+    assert_eq!(due(&far), None);
+}
+
+/// Added to take somebody's place.
+fn replacing(replaced: u64, (id, known): (u64, Known)) -> (u64, Known) {
+    (id, Known { member: Member { replaces: replaced, ..known.member }, ..known })
+}
+
+fn replace(id: u64, of: u64, replaced: u64) -> Change {
+    Change::Replace { id, peer_urls: url(of), replaced }
+}
+
+#[test]
+fn a_dead_member_is_replaced_without_being_removed_first() {
+    let one_down = view([voter(1), voter(2), dead(voter(3))]);
+    let member = |of, promote| Member { peer_urls: url(of), promote, replaces: 3, ..Member::default() };
+    check(&replace(9, 9, 3), &one_down, Ok(Decision::Insert(9, member(9, true))));
+    // Its machine may come back with another disk.
+    check(&replace(9, 3, 3), &one_down, Ok(Decision::Insert(9, member(3, true))));
+    let mut added = one_down.clone();
+    added.members.insert(9, Known { member: member(9, true), ..Known::default() });
+    check(&replace(9, 9, 3), &added, Ok(Decision::Nothing));
+    denied(&replace(8, 8, 3), &added, Denial::BeingReplaced);
+    denied(&replace(9, 2, 3), &one_down, Denial::UrlsExist);
+    denied(&replace(9, 9, 7), &one_down, Denial::MemberNotFound);
+    denied(&replace(77, 9, 3), &one_down, Denial::MemberExists);
+    denied(&replace(2, 9, 3), &one_down, Denial::MemberExists);
+    // A member that works may go while another one is dead: with the new one there is a majority.
+    check(&replace(9, 9, 2), &one_down, Ok(Decision::Insert(9, Member { replaces: 2, ..member(9, true) })));
+    denied(&replace(9, 9, 1), &view([voter(1), dead(voter(2)), dead(voter(3))]), Denial::Unhealthy);
+    let unstarted_one = view([voter(1), unstarted(voter(2)), unstarted(voter(3))]);
+    denied(&replace(9, 9, 1), &unstarted_one, Denial::NotEnoughStarted);
+    // Who takes the place of a learner is one.
+    let with_learner = view([voter(1), learner(3)]);
+    check(&replace(9, 9, 3), &with_learner, Ok(Decision::Insert(9, member(9, false))));
+}
+
+#[test]
+fn a_vote_is_taken_over_when_the_new_member_has_caught_up() {
+    let new = || replacing(3, pending(9));
+    let swap = Some(Decision::Swap { leaving: 3, coming: 9 });
+    assert_eq!(due(&view([voter(1), voter(2), dead(voter(3)), new()])), swap);
+    assert_eq!(due(&view([voter(1), voter(2), voter(3), new()])), swap, "a member that works may go, too");
+    assert_eq!(due(&view([voter(1), voter(2), dead(voter(3)), unstarted(new())])), None);
+    assert_eq!(due(&view([voter(1), voter(2), dead(voter(3)), dead(new())])), None);
+    assert_eq!(due(&view([voter(1), dead(voter(2)), voter(3), new()])), swap);
+    let two_of_five = [voter(1), dead(voter(2)), dead(voter(4)), voter(5), voter(3), new()];
+    assert_eq!(due(&view(two_of_five)), swap);
+    let too_few = [voter(1), dead(voter(2)), dead(voter(4)), dead(voter(5)), voter(3), new()];
+    assert_eq!(due(&view(too_few)), None, "the new side would have no majority");
+    // Who leads hands over first, and the only one gives its vote last.
+    let led = View { own: 3, ..view([voter(1), voter(2), voter(3), new()]) };
+    assert_eq!(due(&led), Some(Decision::HandOver));
+    let alone = view([voter(1), replacing(1, pending(9))]);
+    assert_eq!(due(&alone), Some(Decision::Promote(9)));
+    let both = view([voter(1), replacing(1, voter(9))]);
+    assert_eq!(due(&both), Some(Decision::HandOver));
+    assert_eq!(due(&View { own: 9, ..both }), Some(Decision::Drop(1)));
+    // A learner has no vote to take over.
+    assert_eq!(due(&view([voter(1), learner(3), replacing(3, learner(9))])), Some(Decision::Drop(3)));
+    assert_eq!(due(&view([voter(1), replacing(3, learner(9))])), None);
+    // The one that was to leave has been removed meanwhile.
+    assert_eq!(due(&view([voter(1), voter(2), new()])), Some(Decision::Promote(9)));
+}
+
+#[test]
+fn a_change_of_two_entries_is_ended_before_any_other() {
+    let joint =
+        View { is_joint: true, ..view([voter(1), voter(2), voter(3), replacing(3, voter(9)), pending(8)]) };
+    assert_eq!(due(&joint), Some(Decision::Settle));
 }
 
 #[test]

@@ -101,6 +101,10 @@ fn register_store(registry: &mut Registry, readings: &Readings) {
     if numbers.quota_bytes != 0 {
         add("etcd_server_quota_backend_bytes", "Bytes that the database may take", count(numbers.quota_bytes));
     }
+    if numbers.disk_reserve_bytes != 0 {
+        add("keelson_store_disk_free_bytes", "Free bytes of the disk with the log", count(numbers.disk_free_bytes));
+        add("keelson_store_disk_reserve_bytes", "Free bytes of the disk below which nothing is added while no majority has more", count(numbers.disk_reserve_bytes));
+    }
     add("etcd_debugging_mvcc_watcher_total", "Open watches", count(numbers.watchers));
     add("keelson_store_leases", "Leases that exist", count(numbers.leases));
     add("keelson_store_alarms", "Alarms that are raised, of all members", i64::try_from(numbers.alarms.len()).unwrap_or(i64::MAX));

@@ -14,6 +14,9 @@ pub(crate) fn change(change: WireChange) -> Change {
             let kind = if learner { Kind::Learner } else { Kind::Voter };
             Change::Add { id, peer_urls, kind }
         }
+        WireChange::Replace(wire::ReplaceMember { id, peer_urls, replaced }) => {
+            Change::Replace { id, peer_urls, replaced }
+        }
         WireChange::Remove(wire::RemoveMember { id }) => Change::Remove { id },
         WireChange::Update(wire::UpdateMember { id, peer_urls }) => Change::Update { id, peer_urls },
         WireChange::Promote(wire::PromoteMember { id }) => Change::Promote { id },
@@ -27,6 +30,9 @@ pub(crate) fn change_to_wire(change: Change) -> WireChange {
     match change {
         Change::Add { id, peer_urls, kind } => {
             WireChange::Add(wire::AddMember { id, peer_urls, learner: kind == Kind::Learner })
+        }
+        Change::Replace { id, peer_urls, replaced } => {
+            WireChange::Replace(wire::ReplaceMember { id, peer_urls, replaced })
         }
         Change::Remove { id } => WireChange::Remove(wire::RemoveMember { id }),
         Change::Update { id, peer_urls } => WireChange::Update(wire::UpdateMember { id, peer_urls }),
@@ -73,6 +79,7 @@ fn denial(denial: WireDenial) -> Option<Denial> {
         WireDenial::TooManyLearners => Denial::TooManyLearners,
         WireDenial::Removed => Denial::Removed,
         WireDenial::OtherDirectory => Denial::OtherDirectory,
+        WireDenial::BeingReplaced => Denial::BeingReplaced,
     })
 }
 
@@ -89,6 +96,7 @@ fn denial_to_wire(denial: Denial) -> WireDenial {
         Denial::TooManyLearners => WireDenial::TooManyLearners,
         Denial::Removed => WireDenial::Removed,
         Denial::OtherDirectory => WireDenial::OtherDirectory,
+        Denial::BeingReplaced => WireDenial::BeingReplaced,
     }
 }
 

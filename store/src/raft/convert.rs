@@ -117,13 +117,13 @@ pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
 }
 
 fn member(member: wire::Member) -> (u64, Member) {
-    let wire::Member { id, name, peer_urls, client_urls, incarnation, promote } = member;
-    (id, Member { name, peer_urls, client_urls, incarnation, promote })
+    let wire::Member { id, name, peer_urls, client_urls, incarnation, promote, replaces } = member;
+    (id, Member { name, peer_urls, client_urls, incarnation, promote, replaces })
 }
 
 pub(crate) fn member_to_wire(id: u64, member: &Member) -> wire::Member {
-    let Member { name, peer_urls, client_urls, incarnation, promote } = member.clone();
-    wire::Member { id, name, peer_urls, client_urls, incarnation, promote }
+    let Member { name, peer_urls, client_urls, incarnation, promote, replaces } = member.clone();
+    wire::Member { id, name, peer_urls, client_urls, incarnation, promote, replaces }
 }
 
 pub(crate) fn stored_membership(stored: wire::StoredMembership) -> Result<StoredMembership, Malformed> {

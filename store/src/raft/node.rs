@@ -27,7 +27,7 @@ use super::types::{LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
 use crate::config::Timing;
 use crate::engine::EngineError;
 use crate::env::{Env, error_chain};
-use crate::member::Leases;
+use crate::member::{Leases, Room};
 use crate::metrics::UnderWay;
 use crate::mvcc::{Answer, Refusal};
 use crate::wal::driver::{Driver, WalSender};
@@ -141,6 +141,7 @@ pub(crate) struct Node {
     /// For tasks that outlive the call that starts them.
     own: Weak<Self>,
     contact: Mutex<Option<Instant>>,
+    room: Mutex<Room>,
     log: Arc<Shared>,
     slow: SlowLog,
     wal_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -213,6 +214,7 @@ impl Node {
             rounds,
             own: own.clone(),
             contact: Mutex::default(),
+            room: Mutex::default(),
             log,
             slow,
             wal_thread: Mutex::new(wal_thread),
@@ -311,6 +313,15 @@ impl Node {
         if vote.committed && vote.leader_id.term >= term {
             *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.env.now());
         }
+    }
+
+    /// Notes what room this member has, for the leader to ask.
+    pub(crate) fn note_room(&self, room: Room) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how long ago this member was last in confirmed contact with a leader, itself included.

@@ -1,7 +1,8 @@
 //! Changes of membership on a running member: to the leader, decided there, and into the log.
 //!
-//! The leader decides on membership that it has applied, and writes under the condition that no other change came in between. No
-//! change moves more than one vote, so each is one entry, and majorities before and after it overlap.
+//! The leader decides on membership that it has applied, and writes under the condition that no other change came in between. A change
+//! that moves one vote is one entry, and majorities before and after it overlap. A replacement moves two: its first entry asks majorities
+//! of both sides, and whoever leads then writes the second before any other change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::members::is_voter;
 use super::network::never_sent;
 use super::node::{LEADER_POLL, Node};
 use super::types::{Membership, Payload, StoredMembership, TypeConfig};
-use crate::membership::{Change, Decision, Denial, Known, View, decide, due_promotion};
+use crate::membership::{Change, Decision, Denial, Known, View, decide, due};
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl Node {
             if !self.wait_applied(confirmed.index(), deadline).await {
                 return Outcome::NotLeader;
             }
-            let Some(settled) = self.settled() else {
+            let Some(settled) = self.settled().filter(|settled| !settled.view.is_joint) else {
                 tokio::time::sleep(LEADER_POLL).await;
                 continue;
             };
@@ -144,14 +145,14 @@ impl Node {
         Outcome::NotLeader
     }
 
-    /// As leader: promotes a member that was added to become a voter, once it has caught up.
-    pub(crate) async fn promote_due(&self) {
+    /// As leader: goes on with what was decided earlier, such as giving a vote to a member that has caught up.
+    pub(crate) async fn change_due(&self) {
         let Some(settled) = self.is_leader().then(|| self.settled()).flatten() else { return };
-        let Some(due) = due_promotion(&settled.view) else { return };
+        let Some(due) = due(&settled.view) else { return };
         let deadline = self.env().now() + self.timing().request_timeout();
-        let written = self.carry_out(Decision::Promote(due), settled.membership, deadline).await;
+        let written = self.carry_out(due.clone(), settled.membership, deadline).await;
         if let Written::Done(Outcome::Changed(_)) = written {
-            tracing::info!(member = format!("{due:x}"), "has caught up and votes from now on");
+            tell(&due);
         }
     }
 
@@ -177,7 +178,8 @@ impl Node {
             matched: if *id == own { last_index } else { matched(id).unwrap_or(0) },
         };
         let members: BTreeMap<u64, Known> = membership.nodes().map(|(id, _)| (*id, known(id))).collect();
-        let view = View { own, members, removed: (*removed).clone(), last_index };
+        let is_joint = membership.membership().get_joint_config().len() > 1;
+        let view = View { own, members, removed: (*removed).clone(), last_index, is_joint };
         drop(metrics);
         Some(Settled { view, membership })
     }
@@ -215,7 +217,22 @@ impl Node {
     }
 }
 
-/// Returns membership after a decision that adds, removes or promotes one member.
+fn tell(done: &Decision) {
+    match done {
+        Decision::Promote(id) => {
+            tracing::info!(member = format!("{id:x}"), "has caught up and votes from now on");
+        }
+        Decision::Swap { leaving, coming } => {
+            let (leaving, coming) = (format!("{leaving:x}"), format!("{coming:x}"));
+            tracing::info!(leaving, coming, "has caught up and takes a vote over");
+        }
+        Decision::Drop(id) => tracing::info!(member = format!("{id:x}"), "has been replaced and is out"),
+        Decision::Settle => tracing::info!("the replaced member is out"),
+        Decision::Nothing | Decision::Insert(..) | Decision::Replace(..) | Decision::HandOver => {}
+    }
+}
+
+/// Returns membership after a decision that moves votes or members.
 fn next_membership(current: &Membership, decision: Decision) -> Membership {
     let mut configs = current.get_joint_config().clone();
     let mut nodes: BTreeMap<_, _> = current.nodes().map(|(id, member)| (*id, member.clone())).collect();
@@ -232,6 +249,18 @@ fn next_membership(current: &Membership, decision: Decision) -> Membership {
         Decision::Promote(id) => configs.iter_mut().for_each(|voters| {
             voters.insert(id);
         }),
+        Decision::Swap { leaving, coming } => {
+            let mut after = configs.last().cloned().unwrap_or_default();
+            after.remove(&leaving);
+            after.insert(coming);
+            configs.push(after);
+        }
+        Decision::Settle => {
+            let after = configs.pop().unwrap_or_default();
+            let is_out = |id: &u64| configs.iter().any(|before| before.contains(id)) && !after.contains(id);
+            nodes.retain(|id, _| !is_out(id));
+            configs = vec![after];
+        }
         Decision::Nothing | Decision::HandOver => {}
     }
     Membership::new(configs, nodes).expect("a decision leaves a voter, and names every one")

@@ -87,6 +87,8 @@ impl peer_server::Peer for PeerService {
             client_urls: self.node.client_urls().to_vec(),
             members: membership.nodes().map(|(id, member)| convert::member_to_wire(*id, member)).collect(),
             removed_you: seen == Some(Recognition::Removed),
+            short_of_disk: self.node.room().is_disk_short,
+            over_quota: self.node.room().is_over_quota,
         }))
     }
 
@@ -347,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_takes_no_snapshot_ends_the_member() {
-        let space = FreeSpace { path: "/d".to_owned(), free_bytes: 7 };
+        let space = FreeSpace { path: "/d".to_owned(), free_bytes: 7, total_bytes: 9 };
         let source = || std::io::Error::other("the device is gone");
         let full = EngineError::DiskFull { space, source: source().into() };
         let broken = EngineError::Io { directory: "/d".to_owned(), source: source() };

@@ -44,6 +44,8 @@ pub struct Member {
     pub incarnation: u64,
     /// Becomes a voter by itself once it has caught up. Means nothing for one that is a voter.
     pub promote: bool,
+    /// The member that leaves when this one becomes a voter; 0 for none. Means nothing once that one has left.
+    pub replaces: u64,
 }
 
 /// A command on its way through the log.

@@ -421,7 +421,7 @@ pub(crate) fn read_entry(disk: &dyn Disk, location: Location) -> Result<Bytes, W
 }
 
 pub(crate) fn failed(disk: &dyn Disk, operation: &'static str, file: &str, source: io::Error) -> WalError {
-    let FreeSpace { path, free_bytes } = disk.free_space();
+    let FreeSpace { path, free_bytes, .. } = disk.free_space();
     if is_full(&source) {
         return WalError::DiskFull { path, free_bytes, operation, file: file.to_owned() };
     }

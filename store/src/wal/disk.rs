@@ -9,21 +9,29 @@ pub struct FreeSpace {
     /// The directory of the log.
     pub path: String,
     pub free_bytes: u64,
+    /// Of the whole disk.
+    pub total_bytes: u64,
 }
 
 impl FreeSpace {
     /// Asks the file system of a directory; none is free where it does not answer.
     #[must_use]
     pub fn of(directory: &Path) -> Self {
-        let free_bytes = free_bytes(directory).unwrap_or(0);
-        Self { path: directory.display().to_string(), free_bytes }
+        let (free_bytes, total_bytes) = room(directory).unwrap_or_default();
+        Self { path: directory.display().to_string(), free_bytes, total_bytes }
     }
 }
 
 /// Returns how much an ordinary user may still write to the file system of a directory.
 pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    room(directory).map(|(free, _)| free)
+}
+
+/// Returns the free bytes and all bytes of the file system of a directory.
+fn room(directory: &Path) -> io::Result<(u64, u64)> {
     let stats = nix::sys::statvfs::statvfs(directory)?;
-    Ok(stats.blocks_available().saturating_mul(stats.fragment_size()))
+    let bytes = |blocks: u64| blocks.saturating_mul(stats.fragment_size());
+    Ok((bytes(stats.blocks_available()), bytes(stats.blocks())))
 }
 
 /// Whether an operation failed because there is no room left, for the file system or for this user.
@@ -85,4 +93,18 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Returns where the files are and how much room is left.
     fn free_space(&self) -> FreeSpace;
+
+    /// Takes `size` bytes of the disk out of use, unless some are already.
+    ///
+    /// # Errors
+    /// When there is no room for them; nothing is taken then.
+    fn take_ballast(&self, size: u64) -> io::Result<()> {
+        let _nothing_to_take = size;
+        Ok(())
+    }
+
+    /// Gives the bytes back that were taken out of use, and returns whether there were any.
+    fn give_up_ballast(&self) -> bool {
+        false
+    }
 }

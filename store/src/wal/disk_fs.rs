@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::disk::{Disk, FreeSpace, free_bytes};
+use super::disk::{Disk, FreeSpace, free_bytes, is_full};
 use crate::metrics::Counters;
 
 /// Zeros written at once when a file is created.
@@ -20,6 +20,8 @@ pub struct FsDisk {
     directory: PathBuf,
     /// Open files by name; the log touches a handful.
     open: Mutex<BTreeMap<String, Arc<File>>>,
+    /// File that takes room to be given up in need; outside the directory.
+    ballast: Option<PathBuf>,
     counters: Counters,
 }
 
@@ -28,7 +30,12 @@ impl FsDisk {
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         let open = Mutex::new(BTreeMap::new());
-        Self { directory: directory.to_owned(), open, counters: Counters::default() }
+        Self { directory: directory.to_owned(), open, ballast: None, counters: Counters::default() }
+    }
+
+    /// Says which file may take room that is given up in need.
+    pub(crate) fn with_ballast(self, file: PathBuf) -> Self {
+        Self { ballast: Some(file), ..self }
     }
 
     /// Counts with what the rest of the member counts with.
@@ -57,6 +64,17 @@ impl FsDisk {
     /// Refuses what cannot fit before it takes the last room from everything else on the disk.
     fn refuse_too_large(&self, size: u64) -> io::Result<()> {
         if free_bytes(&self.directory)? < size { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Makes a file of zeros; no such file is left when that fails.
+    fn fill_new(&self, path: &Path, size: u64) -> io::Result<()> {
+        self.refuse_too_large(size)?;
+        let filled = self.fill(path, size);
+        if filled.is_err() {
+            // The first error counts; a file that cannot be removed is found and removed at the next start.
+            let _ = fs::remove_file(path);
+        }
+        filled
     }
 
     fn fill(&self, path: &Path, size: u64) -> io::Result<()> {
@@ -122,13 +140,13 @@ impl Disk for FsDisk {
 
     fn create(&self, file: &str, size: u64) -> io::Result<()> {
         create_directory(&self.directory)?;
-        self.refuse_too_large(size)?;
         let path = self.directory.join(file);
-        if let Err(error) = self.fill(&path, size) {
-            // The first error counts; a file that cannot be removed is found and removed at the next start.
-            let _ = fs::remove_file(&path);
-            return Err(error);
-        }
+        let filled = match self.fill_new(&path, size) {
+            // Nothing was written that counts, so this may be tried again.
+            Err(error) if is_full(&error) && self.give_up_ballast() => self.fill_new(&path, size),
+            other => other,
+        };
+        filled?;
         self.sync_directory()
     }
 
@@ -160,5 +178,24 @@ impl Disk for FsDisk {
 
     fn free_space(&self) -> FreeSpace {
         FreeSpace::of(&self.directory)
+    }
+
+    fn take_ballast(&self, size: u64) -> io::Result<()> {
+        let Some(path) = self.ballast.as_ref().filter(|path| !path.exists()) else { return Ok(()) };
+        let length = nix::libc::off_t::try_from(size).map_err(io::Error::other)?;
+        let taken = File::create(path).and_then(|file| Ok(nix::fcntl::posix_fallocate(&file, 0, length)?));
+        if taken.is_err() {
+            // It would not hold what it promises.
+            let _ = fs::remove_file(path);
+        }
+        taken
+    }
+
+    fn give_up_ballast(&self) -> bool {
+        let given_up = self.ballast.as_ref().is_some_and(|path| fs::remove_file(path).is_ok());
+        if given_up {
+            tracing::warn!(directory = %self.directory.display(), "the disk is nearly full: the ballast was given up");
+        }
+        given_up
     }
 }

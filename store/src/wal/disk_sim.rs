@@ -294,6 +294,7 @@ impl Disk for SimDisk {
     fn free_space(&self) -> FreeSpace {
         let inner = self.lock();
         let capacity = inner.capacity_bytes.unwrap_or(u64::MAX);
-        FreeSpace { path: "simulated".to_owned(), free_bytes: capacity.saturating_sub(inner.used_bytes()) }
+        let free_bytes = capacity.saturating_sub(inner.used_bytes());
+        FreeSpace { path: "simulated".to_owned(), free_bytes, total_bytes: capacity }
     }
 }

@@ -131,6 +131,7 @@ impl Machine {
             snapshot_entries: SNAPSHOT_ENTRIES,
             entries_kept: Some(ENTRIES_KEPT),
             quota_bytes: 0,
+            disk_reserve_bytes: None,
             auto_compaction: self.auto_compaction,
             token_ttl: store::auth::TOKEN_TTL,
             slow_after: store::config::SLOW_AFTER,

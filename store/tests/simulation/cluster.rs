@@ -1,5 +1,5 @@
 //! Three members with their clients, and what is done to them: crashes, disks that fail in the middle of their work, partitions, and one
-//! member that dies for good and is replaced.
+//! member that dies for good and is replaced, in one change or in two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -89,6 +89,8 @@ struct Machine {
     /// Members whose clients have all ended.
     quiet: Arc<Mutex<BTreeSet<usize>>>,
     replacement: Arc<Mutex<Replacement>>,
+    /// Whether the dead member leaves and the new one comes in one change.
+    replaces_in_one: bool,
 }
 
 /// What becomes of a machine whose disk is about to fail.
@@ -122,11 +124,18 @@ impl Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Replacement {
     NobodyDied,
-    /// This member is dead and has to be removed.
+    /// This member is dead and has to go.
     Dead(usize),
-    Removed,
+    Removed(usize),
     /// The new member has this id.
-    Added(u64),
+    Added {
+        dead: usize,
+        id: u64,
+    },
+    /// It votes and the dead one is out.
+    Done {
+        id: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +165,7 @@ pub fn run(seed: u64) -> Outcome {
             phase: Arc::clone(&phase),
             quiet: Arc::clone(&quiet),
             replacement: Arc::clone(&replacement),
+            replaces_in_one: seed % 2 == 1,
         })
         .collect();
     let mut sim = turmoil::Builder::new()
@@ -178,7 +188,7 @@ pub fn run(seed: u64) -> Outcome {
         sim.step().expect("a simulated host has failed");
     }
     drop(sim);
-    faults.replaced = matches!(*replacement.lock().unwrap(), Replacement::Added(_));
+    faults.replaced = matches!(*replacement.lock().unwrap(), Replacement::Done { .. });
     let history = history.lock().unwrap().clone();
     let mut finals = finals.lock().unwrap().clone();
     finals.sort_by(|left, right| left.member.cmp(&right.member));
@@ -255,7 +265,7 @@ async fn member_config(machine: &Machine) -> MemberConfig {
         if is_newcomer { BTreeMap::new() } else { first.collect() };
     let member_id = loop {
         match *machine.replacement.lock().unwrap() {
-            Replacement::Added(id) if is_newcomer => break id,
+            Replacement::Added { id, .. } | Replacement::Done { id } if is_newcomer => break id,
             _ if !is_newcomer => break first_id(number),
             _ => {}
         }
@@ -281,31 +291,40 @@ async fn member_config(machine: &Machine) -> MemberConfig {
         snapshot_entries: 200,
         entries_kept: Some(50),
         quota_bytes: 0,
+        disk_reserve_bytes: None,
         auto_compaction: store::AutoCompaction::Off,
         token_ttl: store::auth::TOKEN_TTL,
         slow_after: store::config::SLOW_AFTER,
     }
 }
 
-/// What an administrator does, on every member: removes the dead one and adds another. Each step is repeated until it is seen to be done,
-/// whatever became of earlier attempts.
+/// What an administrator does, on every member: replaces the dead one, or removes it and adds another. Each step is repeated until it is
+/// seen to be done, whatever became of earlier attempts.
 async fn replace_the_dead(member: Arc<Member>, machine: Machine) {
-    while !matches!(*machine.replacement.lock().unwrap(), Replacement::Added(_)) {
+    loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let step = *machine.replacement.lock().unwrap();
         let next = match step {
-            Replacement::NobodyDied | Replacement::Added(_) => None,
-            Replacement::Dead(number) => match member.remove_member(first_id(number)).await {
-                Ok(_) | Err(AdminError::MemberNotFound) => Some(Replacement::Removed),
+            Replacement::NobodyDied => None,
+            Replacement::Done { .. } => return,
+            Replacement::Dead(dead) if machine.replaces_in_one => {
+                // Its outcome is seen in the list.
+                let _ = member.replace_member(first_id(dead), vec![peer_url(NEWCOMER)]).await;
+                newcomer(&member).await.map(|id| Replacement::Added { dead, id })
+            }
+            Replacement::Dead(dead) => match member.remove_member(first_id(dead)).await {
+                Ok(_) | Err(AdminError::MemberNotFound) => Some(Replacement::Removed(dead)),
                 Err(_) => None,
             },
-            Replacement::Removed => {
-                let url = peer_url(NEWCOMER);
-                // Its outcome is seen in the list.
-                let _ = member.add_member(vec![url.clone()], false).await;
+            Replacement::Removed(dead) => {
+                let _ = member.add_member(vec![peer_url(NEWCOMER)], false).await;
+                newcomer(&member).await.map(|id| Replacement::Added { dead, id })
+            }
+            Replacement::Added { dead, id } => {
                 let members = member.members(true).await.unwrap_or_default();
-                let added = members.iter().find(|member| member.peer_urls == [url.clone()]);
-                added.map(|member| Replacement::Added(member.id))
+                let has_vote = members.iter().any(|member| member.id == id && !member.is_learner);
+                let is_out = members.iter().all(|member| member.id != first_id(dead));
+                (has_vote && is_out).then_some(Replacement::Done { id })
             }
         };
         let mut replacement = machine.replacement.lock().unwrap();
@@ -315,6 +334,11 @@ async fn replace_the_dead(member: Arc<Member>, machine: Machine) {
             *replacement = next;
         }
     }
+}
+
+async fn newcomer(member: &Member) -> Option<u64> {
+    let members = member.members(true).await.unwrap_or_default();
+    members.iter().find(|member| member.peer_urls == [peer_url(NEWCOMER)]).map(|member| member.id)
 }
 
 async fn run_client(id: u64, mut rng: SmallRng, member: Arc<Member>, machine: Machine) {
