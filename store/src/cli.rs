@@ -81,6 +81,14 @@ pub struct Args {
     /// Free bytes of the disk below which nothing is added while no majority has more; 0 for no reserve. Four log segments (256 MiB) and at most an eighth of the disk unless given
     #[arg(long)]
     pub disk_reserve_bytes: Option<u64>,
+    /// How often members compare what they hold; 0 for never
+    #[arg(
+        long,
+        alias = "experimental-corrupt-check-time",
+        env = "ETCD_CORRUPT_CHECK_TIME",
+        default_value = "1m"
+    )]
+    pub corrupt_check_time: String,
     /// How history is measured that is forgotten without being asked
     #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", value_enum, default_value = "periodic")]
     pub auto_compaction_mode: AutoCompactionMode,
@@ -279,7 +287,8 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         entries_kept: None,
         auto_compaction: auto_compaction(args)?,
         token_ttl: Duration::from_secs(args.auth_token_ttl),
-        slow_after: slow_after(args)?,
+        slow_after: duration("--warning-apply-duration", &args.warning_apply_duration)?,
+        compare_interval: duration("--corrupt-check-time", &args.corrupt_check_time)?,
         disk_reserve_bytes: args.disk_reserve_bytes,
         quota_bytes: u64::try_from(args.quota_backend_bytes).unwrap_or(0),
         peer_tls: peer_tls(args)?,
@@ -313,12 +322,12 @@ fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
     }
 }
 
-fn slow_after(args: &Args) -> Result<Duration, CliError> {
-    let text = &args.warning_apply_duration;
+fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| parsed.try_into().ok());
-    parsed.ok_or_else(|| {
-        CliError::Usage(format!("--warning-apply-duration={text} is not a duration such as 100ms"))
-    })
+    parsed.ok_or_else(|| CliError::Usage(format!("{flag}={text} is not a duration such as 100ms")))
 }
 
 fn auth_options(args: &Args) -> Result<AuthOptions, CliError> {

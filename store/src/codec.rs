@@ -8,19 +8,22 @@ use bincode::{Decode, Encode};
 pub(crate) enum Kind {
     /// Who a data directory belongs to.
     Identity,
+    /// That a data directory holds a state that must not be served.
+    Divergence,
 }
 
 impl Kind {
     const fn tag(self) -> u8 {
         match self {
             Self::Identity => 1,
+            Self::Divergence => 2,
         }
     }
 
     /// Version that this program writes and reads.
     const fn version(self) -> u8 {
         match self {
-            Self::Identity => 1,
+            Self::Identity | Self::Divergence => 1,
         }
     }
 }

@@ -69,6 +69,9 @@ pub enum ClusterState {
     Existing,
 }
 
+/// How often members compare what they hold where nothing else is said: an entry of the log and a small call to each.
+pub const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How a member with an empty data directory has itself added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
@@ -104,6 +107,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Free bytes of the disk below which nothing is added; `None` for what suits the disk, 0 for no reserve.
     pub disk_reserve_bytes: Option<u64>,
+    /// How often members compare what they hold; zero for never.
+    pub compare_interval: Duration,
     /// History to forget without being asked.
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
@@ -137,6 +142,7 @@ impl Config {
             entries_kept: None,
             quota_bytes: 0,
             disk_reserve_bytes: None,
+            compare_interval: COMPARE_INTERVAL,
             auto_compaction: AutoCompaction::Off,
             token_ttl: TOKEN_TTL,
             slow_after: SLOW_AFTER,

@@ -6,6 +6,8 @@
 //! wal/      the write-ahead log
 //! db/       the database
 //! ballast   room that is given up when the disk is nearly full
+//! diverged  there when this state must not be served: who it was, and whom to ask for another one (`codec`)
+//! diverged-<id>/  such a state, moved aside
 //! joined    there when it was started with `--initial-cluster-state existing` once
 //! ```
 
@@ -23,6 +25,10 @@ const LOCK: &str = "LOCK";
 const MEMBER: &str = "member";
 /// Empty file.
 const JOINED: &str = "joined";
+const DIVERGED: &str = "diverged";
+const BALLAST: &str = "ballast";
+const WAL: &str = "wal";
+const DATABASE: &str = "db";
 
 /// Who a data directory belongs to. Written once, before anything else.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -31,6 +37,16 @@ pub(crate) struct StoredIdentity {
     pub(crate) member_id: u64,
     pub(crate) incarnation: u64,
     pub(crate) name: String,
+}
+
+/// That a member's state differs from that of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoredDivergence {
+    pub(crate) member_id: u64,
+    /// Entry of the log at which it was found.
+    pub(crate) index: u64,
+    /// Peer URLs of the others.
+    pub(crate) contacts: Vec<String>,
 }
 
 /// Why a data directory cannot be used. Nothing was written then.
@@ -70,9 +86,7 @@ impl Directory {
         let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         let found = read_identity(path)?;
         fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options().create(true).append(true).open(path.join(LOCK)).map_err(failed)?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
+        let lock = lock(path)?;
         let (identity, is_new) = match found {
             Some(found) => {
                 check_owner(path, &found, &wanted)?;
@@ -94,17 +108,75 @@ impl Directory {
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 
+    /// Notes, durably, that the state here must not be served again.
+    pub(crate) fn note_divergence(&self, divergence: &StoredDivergence) -> io::Result<()> {
+        write_whole(&self.path, DIVERGED, &codec::encode(Kind::Divergence, divergence))
+    }
+
     pub(crate) fn wal(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL)
     }
 
     pub(crate) fn ballast(&self) -> PathBuf {
-        self.path.join("ballast")
+        self.path.join(BALLAST)
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join("db")
+        self.path.join(DATABASE)
     }
+}
+
+/// Moves a state aside that must not be served, and returns whose place is to be taken by a new one. Cut short, it goes on at the next
+/// call; once another member owns the directory it is over.
+pub(crate) fn set_aside(path: &Path) -> Result<Option<StoredDivergence>, DirectoryError> {
+    let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
+    let divergence: StoredDivergence = match fs::read(path.join(DIVERGED)) {
+        Ok(bytes) => codec::decode(Kind::Divergence, &bytes)
+            .map_err(|error| DirectoryError::Damaged { path: path.to_owned(), reason: error.to_string() })?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let _lock = lock(path)?;
+    match read_identity(path)? {
+        Some(owner) if owner.member_id == divergence.member_id => {
+            move_aside(path, divergence.member_id).map_err(failed)?;
+        }
+        Some(_) => {
+            fs::remove_file(path.join(DIVERGED)).map_err(failed)?;
+            return Ok(None);
+        }
+        None => {}
+    }
+    Ok(Some(divergence))
+}
+
+/// The identity goes last: as long as it is here, there may be more to move.
+fn move_aside(path: &Path, member_id: u64) -> io::Result<()> {
+    let aside = path.join(format!("{DIVERGED}-{member_id:x}"));
+    fs::create_dir_all(&aside)?;
+    remove_if_there(&path.join(BALLAST))?;
+    for name in [WAL, DATABASE, JOINED, MEMBER] {
+        match fs::rename(path.join(name), aside.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    File::open(&aside)?.sync_all()?;
+    File::open(path)?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, DirectoryError> {
+    let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
+    let lock = File::options().create(true).append(true).open(path.join(LOCK)).map_err(failed)?;
+    Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| DirectoryError::InUse { path: path.to_owned() })
 }
 
 /// Checks a data directory without writing: it must be missing, empty or this member's own.
@@ -174,7 +246,8 @@ fn is_empty(path: &Path) -> io::Result<bool> {
         Ok(entries) => {
             for entry in entries {
                 let name = entry?.file_name();
-                if name != LOCK && name != "member.tmp" && name != "lost+found" {
+                let is_aside = name.to_str().is_some_and(|name| name.starts_with(DIVERGED));
+                if name != LOCK && name != "member.tmp" && name != "lost+found" && !is_aside {
                     return Ok(false);
                 }
             }
@@ -186,12 +259,17 @@ fn is_empty(path: &Path) -> io::Result<bool> {
 }
 
 fn write_identity(path: &Path, identity: &StoredIdentity) -> io::Result<()> {
-    let unfinished = path.join("member.tmp");
+    write_whole(path, MEMBER, &codec::encode(Kind::Identity, identity))
+}
+
+/// Writes a file that is there as a whole or not at all; durable on return.
+fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = directory.join(format!("{name}.tmp"));
     let mut file = File::create(&unfinished)?;
-    file.write_all(&codec::encode(Kind::Identity, identity))?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path.join(MEMBER))?;
-    File::open(path)?.sync_all()
+    fs::rename(&unfinished, directory.join(name))?;
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -215,6 +293,35 @@ mod tests {
         assert_eq!((again.is_new, again.identity.incarnation), (false, 77));
         drop(again);
         assert!(matches!(Directory::open(&path, identity(2)), Err(DirectoryError::OtherMember { .. })));
+    }
+
+    #[test]
+    fn a_state_that_differs_is_moved_aside_and_its_place_is_free_for_another_member() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path();
+        let directory = Directory::open(path, identity(1)).unwrap();
+        for name in [WAL, DATABASE] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        assert_eq!(set_aside(path).unwrap(), None);
+        let divergence = StoredDivergence { member_id: 1, index: 7, contacts: vec!["http://b:1".to_owned()] };
+        directory.note_divergence(&divergence).unwrap();
+        assert!(matches!(set_aside(path), Err(DirectoryError::InUse { .. })));
+        drop(directory);
+        // Cut short in the middle of it.
+        fs::create_dir(path.join("diverged-1")).unwrap();
+        fs::rename(path.join(WAL), path.join("diverged-1").join(WAL)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(set_aside(path).unwrap(), Some(divergence.clone()));
+            assert_eq!(read_identity(path).unwrap(), None);
+        }
+        for name in [WAL, DATABASE, MEMBER] {
+            assert!(path.join("diverged-1").join(name).exists() && !path.join(name).exists(), "{name}");
+        }
+        drop(Directory::open(path, identity(2)).unwrap());
+        assert_eq!(set_aside(path).unwrap(), None);
+        assert_eq!(read_identity(path).unwrap(), Some(identity(2)));
+        assert!(!path.join(DIVERGED).exists());
     }
 
     #[test]

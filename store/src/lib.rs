@@ -39,5 +39,5 @@ pub mod web_token;
 pub mod wire;
 
 pub use config::Config;
-pub use directory::DirectoryError;
+pub use directory::{DirectoryError, StoredDivergence};
 pub use member::{AutoCompaction, JoinError, Member, MemberConfig, MemberError, RAFT_THREAD};

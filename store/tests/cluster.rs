@@ -15,8 +15,10 @@ use proto::v3lockpb::lock_client::LockClient;
 use proto::v3lockpb::{LockRequest, UnlockRequest};
 use store::admin::Admin;
 use store::config::Config;
+use store::env::Engines;
+use store::env::engines::FsEngines;
 use store::kv::{Consistency, Kv, KvError, WatchItem, WatchQuery};
-use store::mvcc::{AlarmKind, DeleteRange, KeyRange, LeaseId, Op, Put, Range, Revision, Txn};
+use store::mvcc::{AlarmKind, Command, DeleteRange, KeyRange, LeaseId, Op, Put, Range, Revision, Store, Txn};
 use store::wal::WalConfig;
 use store::{Member, MemberError};
 use tokio_util::sync::CancellationToken;
@@ -213,6 +215,72 @@ async fn puts_are_refused_while_no_majority_has_room_on_its_disk() {
         until("room again", async || member.txn(put("small", "x")).await.is_ok().then_some(())).await;
     }
     until("no alarm", async || cluster.member(0).alarms().await.unwrap().is_empty().then_some(())).await;
+    cluster.stop().await;
+}
+
+/// Changes what a stopped member holds, as a bug in applying would: all checksums and digests are right.
+fn alter(config: &Config, key: &str) {
+    let engine = FsEngines::new(&config.data_dir.join("db")).open().unwrap();
+    let mut store = Store::open(Arc::clone(&engine)).unwrap();
+    store.apply(&Command::Txn(put(key, "never written"))).unwrap().answer.unwrap();
+    store.commit().unwrap();
+    engine.flush().unwrap();
+}
+
+/// Safety rule 7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_state_differs_from_a_majority_begins_anew() {
+    let mut cluster =
+        Cluster::adjusted(|_, config| config.compare_interval = Duration::from_millis(200)).await;
+    for number in 0..50 {
+        cluster.put(0, &format!("k{number}"), "v").await;
+    }
+    let odd = (cluster.leader().await + 1) % 3;
+    let other = (odd + 1) % 3;
+    let old_id = cluster.member(odd).status().member_id;
+    cluster.stop_member(odd).await;
+    alter(&cluster.config(odd), "rogue");
+    cluster.start_member(odd).await;
+    let fatals = Arc::clone(&cluster.fatals);
+    let said = until("the end of the odd member", async || fatals.lock().unwrap().pop()).await;
+    assert!(said.contains("differs from what a majority held at entry"), "{said}");
+    cluster.kill(odd).await;
+    cluster.put(other, "while it was away", "v").await;
+    cluster.start_member(odd).await;
+    let new_id = cluster.member(odd).status().member_id;
+    assert_ne!(new_id, old_id);
+    until("a new member in its place", async || {
+        let members = cluster.member(other).members(true).await.ok()?;
+        let votes = members.iter().any(|member| member.id == new_id && !member.is_learner);
+        (votes && members.iter().all(|member| member.id != old_id)).then_some(())
+    })
+    .await;
+    let member = cluster.member(odd);
+    assert_eq!(get(member, "rogue", Consistency::Linearizable).await, None);
+    assert_eq!(get(member, "while it was away", Consistency::Linearizable).await, Some("v".into()));
+    let aside = cluster.config(odd).data_dir.join(format!("diverged-{old_id:x}"));
+    assert!(aside.join("db").is_dir() && aside.join("wal").is_dir(), "a person may look at it");
+    assert!(cluster.member(other).alarms().await.unwrap().is_empty());
+    cluster.stop().await;
+}
+
+/// Safety rule 7: where no majority tells what is right, nothing is overwritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_majority_agrees_nothing_changes_until_a_person_decides() {
+    let mut cluster =
+        Cluster::adjusted(|_, config| config.compare_interval = Duration::from_millis(200)).await;
+    cluster.put(0, "k", "v").await;
+    for number in [0, 1] {
+        cluster.stop_member(number).await;
+        alter(&cluster.config(number), &format!("rogue {number}"));
+        cluster.start_member(number).await;
+    }
+    for number in 0..3 {
+        let member = cluster.member(number);
+        until("a refusal", async || (member.txn(put("k", "w")).await == Err(KvError::Corrupt)).then_some(()))
+            .await;
+        assert!(member.alarms().await.unwrap().iter().all(|alarm| alarm.kind == AlarmKind::Corrupt));
+    }
     cluster.stop().await;
 }
 

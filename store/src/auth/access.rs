@@ -54,6 +54,7 @@ pub fn access_of(command: &Command) -> Access<'_> {
         | Command::Auth(_)
         | Command::AlarmRaise(_)
         | Command::AlarmClear(_)
+        | Command::CompareStates(_)
         | Command::LeaseExpire { .. }
         | Command::LeaseCheckpoint { .. }
         | Command::Guarded { .. } => Access::Admin,

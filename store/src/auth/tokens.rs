@@ -63,7 +63,8 @@ impl SessionChange {
             | Command::LeaseExpire { .. }
             | Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
-            | Command::AlarmClear(_) => return Self::None,
+            | Command::AlarmClear(_)
+            | Command::CompareStates(_) => return Self::None,
         };
         Self::Changed { enabled_at: enabled_at(auth), ended }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Engines;
-use crate::directory::Directory;
+use crate::directory::{Directory, StoredDivergence};
 use crate::engine::{Engine, EngineError, MemoryEngine, RocksEngine, RocksOptions};
 use crate::wal::disk_fs::create_directory;
 
@@ -19,19 +19,19 @@ const FIRST: u64 = 1;
 pub struct FsEngines {
     directory: PathBuf,
     staged: Mutex<Option<u64>>,
-    _owner: Option<Directory>,
+    owner: Option<Directory>,
 }
 
 impl FsEngines {
     /// Uses `directory`; the first engine that is opened creates it.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), staged: Mutex::new(None), _owner: None }
+        Self { directory: directory.to_owned(), staged: Mutex::new(None), owner: None }
     }
 
     /// Keeps the data directory locked as long as somebody may write to it.
     pub(crate) fn owning(self, owner: Directory) -> Self {
-        Self { _owner: Some(owner), ..self }
+        Self { owner: Some(owner), ..self }
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -114,6 +114,10 @@ impl Engines for FsEngines {
         let engine = self.create(number)?;
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         Ok(Arc::new(engine))
+    }
+
+    fn abandon(&self, divergence: &StoredDivergence) -> io::Result<()> {
+        self.owner.as_ref().map_or(Ok(()), |directory| directory.note_divergence(divergence))
     }
 
     fn promote(&self) -> Result<(), EngineError> {

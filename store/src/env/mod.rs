@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use tokio::runtime::RuntimeFlavor;
 use tokio::time::Instant;
 
+use crate::directory::StoredDivergence;
 use crate::engine::{Engine, EngineError};
 use crate::metrics::Counters;
 use crate::net::Net;
@@ -42,6 +43,16 @@ pub trait Engines: Send + Sync + 'static {
     /// # Errors
     /// When the engine fails.
     fn stage(&self) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// Leaves word for the next start that the state here must not be served; durable on return. Where nothing outlives a process there
+    /// is nothing to do.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn abandon(&self, divergence: &StoredDivergence) -> std::io::Result<()> {
+        let _nothing_to_keep = divergence;
+        Ok(())
+    }
 
     /// Makes the staged engine the current one; durable on return.
     ///

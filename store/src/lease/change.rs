@@ -43,6 +43,7 @@ impl LeaseChange {
             | Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
             | Command::AlarmClear(_)
+            | Command::CompareStates(_)
             | Command::Auth(_) => Self::None,
         }
     }

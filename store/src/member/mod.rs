@@ -10,6 +10,7 @@
 //! - [`guarded`]: clients and their rights.
 //! - [`observer`]: what happens beside the store when entries are applied.
 //! - [`space`]: the quota, the disk and their alarm.
+//! - [`divergence`]: whether all members hold the same.
 //! - [`room`]: the reserve on the disk; pure.
 //! - [`auto_compaction`]: history that nobody asks to forget.
 //! - [`leases`]: lease clocks, of which only the leader's counts.
@@ -17,6 +18,7 @@
 mod admin;
 mod auto_compaction;
 mod bootstrap;
+mod divergence;
 mod guarded;
 mod join;
 mod kv;

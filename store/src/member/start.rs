@@ -12,9 +12,9 @@ use super::observer::MemberObserver;
 use super::room::Limits;
 use super::space::Space;
 use super::upkeep::Upkeep;
-use super::{AutoCompaction, Leases, auto_compaction, bootstrap, serve};
-use crate::config::{Config, Timing};
-use crate::directory::{Directory, DirectoryError, StoredIdentity};
+use super::{AutoCompaction, Leases, auto_compaction, bootstrap, divergence, serve};
+use crate::config::{Config, Join, Timing};
+use crate::directory::{Directory, DirectoryError, StoredDivergence, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
 use crate::guarded::Sessions;
@@ -83,6 +83,8 @@ pub struct MemberConfig {
     pub quota_bytes: u64,
     /// Free bytes of the disk below which nothing is added; `None` for what suits the disk.
     pub disk_reserve_bytes: Option<u64>,
+    /// How often members compare what they hold; zero for never.
+    pub compare_interval: Duration,
     pub auto_compaction: AutoCompaction,
     /// How long a simple token lives from its last use.
     pub token_ttl: Duration,
@@ -187,6 +189,7 @@ impl Member {
     }
 
     async fn start_here(config: Config, stop: CancellationToken) -> Result<(Arc<Node>, Parts), MemberError> {
+        let config = begin_anew(config)?;
         let wanted = wanted_identity(&config)?;
         if let Some(wanted) = &wanted {
             crate::directory::check(&config.data_dir, wanted)?;
@@ -235,6 +238,7 @@ impl Member {
             entries_kept: config.entries_kept,
             quota_bytes: config.quota_bytes,
             disk_reserve_bytes: config.disk_reserve_bytes,
+            compare_interval: config.compare_interval,
             auto_compaction: config.auto_compaction,
             token_ttl: config.token_ttl,
             slow_after: config.slow_after,
@@ -306,6 +310,7 @@ impl Member {
         let space = Arc::new(Space::new(config.quota_bytes, limits));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(auto_compaction::run(config.auto_compaction, Arc::clone(&node), stop.clone()));
+        tasks.spawn(divergence::run(config.compare_interval, Arc::clone(&node), stop.clone()));
         let upkeep = Upkeep::new(Arc::clone(&node), config.contacts.clone());
         tasks.spawn(upkeep.run(stop.clone()));
         if !config.initial.is_empty() {
@@ -367,6 +372,20 @@ async fn collect(node: Arc<Node>, stop: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// A state that must not be served is moved aside; the member then joins in its own place.
+fn begin_anew(config: Config) -> Result<Config, MemberError> {
+    let Some(divergence) = crate::directory::set_aside(&config.data_dir)? else { return Ok(config) };
+    let StoredDivergence { member_id, index, contacts } = divergence;
+    let member = format!("{member_id:x}");
+    tracing::warn!(
+        member,
+        index,
+        "its state differed from that of a majority and was moved aside; it joins anew"
+    );
+    let join = Join { contacts, replaces: Some(member_id) };
+    Ok(Config { join: Some(join), ..config })
 }
 
 /// Returns who this member is, `None` when only the cluster that it joins can say.

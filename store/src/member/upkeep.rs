@@ -11,6 +11,7 @@ use proto::raft as wire;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::directory::StoredDivergence;
 use crate::membership::{Change, Denial};
 use crate::raft::change_wire;
 use crate::raft::network::Peer;
@@ -29,6 +30,11 @@ pub(super) enum Out {
         "this member has joined with another data directory already; remove it and add it again to use a new one"
     )]
     OtherDirectory,
+    #[error(
+        "what this member holds differs from what a majority held at entry {0}; started again, it moves its data aside and takes its \
+         own place anew"
+    )]
+    Differs(u64),
 }
 
 /// Keeps one member's place.
@@ -69,12 +75,27 @@ impl Upkeep {
                 "cannot keep that this member was removed"
             );
         }
+        if let Out::Differs(index) = out
+            && let Err(error) = self.node.env().engines.abandon(&self.divergence(index))
+        {
+            tracing::error!(%error, "cannot keep that this state must not be served");
+        }
         self.node.env().fatal(&out.to_string());
+    }
+
+    fn divergence(&self, index: u64) -> StoredDivergence {
+        let member_id = self.node.identity().member_id;
+        let others = self.node.members().into_iter().filter(|(id, _)| *id != member_id);
+        let contacts = others.flat_map(|(_, member)| member.peer_urls).collect();
+        StoredDivergence { member_id, index, contacts }
     }
 
     async fn round(&mut self) -> Result<(), Out> {
         if self.node.machine().has_removed(self.node.identity().member_id) {
             return Err(Out::Removed);
+        }
+        if let Some(index) = self.node.machine().differed_at(self.node.identity().member_id) {
+            return Err(Out::Differs(index));
         }
         self.node.change_due().await;
         let has_leader = self.node.leader().0.is_some();

@@ -117,6 +117,7 @@ fn changes(command: &Command) -> bool {
         Command::LeaseCheckpoint { .. }
         | Command::AlarmRaise(_)
         | Command::AlarmClear(_)
+        | Command::CompareStates(_)
         | Command::Auth(_) => false,
     }
 }

@@ -1,5 +1,6 @@
 //! What the replicated log carries, and what applying it answers. The stored form is in `wire/`.
 
+use super::divergence::Comparison;
 use super::{Alarm, LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
 use crate::auth::{AuthCommand, Caller};
 
@@ -31,6 +32,8 @@ pub enum Command {
     AlarmRaise(Alarm),
     /// It is mended.
     AlarmClear(Alarm),
+    /// What members held at an earlier entry. Each notes what it holds at this one.
+    CompareStates(Comparison),
     /// A change of users, roles or sessions.
     Auth(AuthCommand),
     /// A client's command, of any other kind: it is applied if `caller` may do it then. All others come from this process.
@@ -54,6 +57,7 @@ impl Command {
             | Self::LeaseCheckpoint { .. }
             | Self::AlarmRaise(_)
             | Self::AlarmClear(_)
+            | Self::CompareStates(_)
             | Self::Auth(_) => false,
         }
     }

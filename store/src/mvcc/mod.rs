@@ -8,6 +8,7 @@
 //! ever collected; the same commands give the same bytes on every member.
 
 mod command;
+pub mod divergence;
 mod refusal;
 pub mod request;
 pub mod revision;

@@ -17,13 +17,14 @@ use bytes::Bytes;
 
 use super::alarms::Alarms;
 use super::digest::{SetHash, element};
+use super::divergence::Verdict;
 use super::index::{Index, KeyEntry, NewRow, RowBytes, Version};
 use super::leases::{Lease, Leases};
 use super::meta::{self, StateRecord};
 use super::row::{Row, corrupt};
 use super::{
-    Alarm, Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId, LeaseRemaining,
-    Refusal, Revision, RevisionEvents, RowId,
+    Alarm, AlarmKind, Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId,
+    LeaseRemaining, Refusal, Revision, RevisionEvents, RowId,
 };
 use crate::auth::{AuthCommand, AuthState, access_of};
 use crate::engine::{Batch, Engine, EngineError};
@@ -281,6 +282,13 @@ impl Store {
                 Ok(Answer::Done)
             }
             Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.clear_alarm(*alarm) }),
+            Command::CompareStates(comparison) => {
+                if let Verdict::Unclear(members) = comparison.verdict() {
+                    let alarm = |member| Alarm { kind: AlarmKind::Corrupt, member };
+                    members.into_iter().for_each(|member| self.raise_alarm(alarm(member)));
+                }
+                Ok(Answer::Done)
+            }
             Command::Auth(change) => self.apply_auth(change).map(|()| Answer::Done),
             Command::Guarded { caller, command } => match self.authorize(caller, access_of(command)) {
                 Ok(()) => return self.run_command(command, events),

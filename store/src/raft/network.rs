@@ -218,6 +218,16 @@ impl Peer {
         in_time(timeout, client.cluster_info(request)).await
     }
 
+    pub(crate) async fn state_digest(
+        &self,
+        index: u64,
+        timeout: Duration,
+    ) -> Result<wire::StateDigestResponse, Status> {
+        let mut client = self.client.clone();
+        let request = self.request(wire::StateDigestRequest { index });
+        in_time(timeout, client.state_digest(request)).await
+    }
+
     pub(crate) async fn change_members(
         &self,
         change: wire::ChangeMembersRequest,

@@ -203,6 +203,18 @@ impl peer_server::Peer for PeerService {
         Ok(Response::new(self.node.leases().time_to_live_as_leader(&self.node, lease).await))
     }
 
+    async fn state_digest(
+        &self,
+        request: Request<wire::StateDigestRequest>,
+    ) -> Result<Response<wire::StateDigestResponse>, Status> {
+        self.admit(&request)?;
+        let digest = self.node.machine().noted(request.into_inner().index);
+        Ok(Response::new(wire::StateDigestResponse {
+            digest: digest.map(|digest| digest.to_be_bytes().to_vec().into()).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+
     async fn change_members(
         &self,
         request: Request<wire::ChangeMembersRequest>,

@@ -140,6 +140,7 @@ fn kind(command: &Command) -> &'static str {
         Command::LeaseExpire { .. } => "lease expire",
         Command::LeaseCheckpoint { .. } => "lease checkpoint",
         Command::AlarmRaise(_) | Command::AlarmClear(_) => "alarm",
+        Command::CompareStates(_) => "comparison",
         Command::Auth(_) => "auth",
     }
 }

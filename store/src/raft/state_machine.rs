@@ -3,7 +3,7 @@
 //! Data, applied id and membership travel in one engine batch (safety rule 5), so after a crash the state is that of
 //! some applied id, and the log above it is applied again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -26,7 +26,8 @@ use crate::config::SLOW_AFTER;
 use crate::engine::{Engine, EngineError};
 use crate::env::Env;
 use crate::lease::LeaseChange;
-use crate::mvcc::{self, Applied, Collection, Store};
+use crate::mvcc::divergence::Verdict;
+use crate::mvcc::{self, Applied, Collection, Command, Store};
 use crate::watch::StoreAccess;
 use crate::wire::decode_command;
 
@@ -36,6 +37,8 @@ pub(crate) type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig
 const APPLIED_RECORD: &str = "applied";
 const MEMBERSHIP_RECORD: &str = "membership";
 const REMOVED_RECORD: &str = "removed";
+/// Comparisons that a member remembers: the last one, and some for a leader that is behind.
+const COMPARISONS_NOTED: usize = 4;
 /// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
 const APPLY_BATCH_MAX: usize = 1024;
 /// Rows looked at per step of a collection, for the same reason.
@@ -66,7 +69,39 @@ pub(crate) struct Machine {
     env: Env,
     replication: Mutex<Replication>,
     observer: Arc<dyn Observer>,
+    comparisons: Mutex<Comparisons>,
     applied_index: watch::Sender<Option<u64>>,
+}
+
+/// What came of comparing members' states, since the start.
+#[derive(Debug, Default)]
+struct Comparisons {
+    /// Digests at the last comparisons, by their entries.
+    noted: BTreeMap<u64, u128>,
+    /// The member that was last found to differ from a majority, and the entry at which it did.
+    odd: Option<(u64, u64)>,
+}
+
+impl Comparisons {
+    fn add(&mut self, compared: Compared) {
+        let Compared { index, digest, verdict, of } = compared;
+        self.noted.insert(index, digest);
+        while self.noted.len() > COMPARISONS_NOTED {
+            self.noted.pop_first();
+        }
+        if let Verdict::Odd(member) = verdict {
+            self.odd = Some((member, of));
+        }
+    }
+}
+
+/// One applied comparison.
+struct Compared {
+    index: u64,
+    digest: u128,
+    verdict: Verdict,
+    /// The entry whose digests were compared.
+    of: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -130,6 +165,7 @@ impl Machine {
             store: RwLock::new(store),
             replication: Mutex::new(replication),
             observer,
+            comparisons: Mutex::default(),
             applied_index,
         };
         machine.observer.replaced(&machine.store());
@@ -201,6 +237,25 @@ impl Machine {
         SnapshotMeta { last_log_id: replication.applied, last_membership: replication.membership.clone() }
     }
 
+    /// Returns what this member held at a comparison, if it has applied that one since its start.
+    pub(crate) fn noted(&self, index: u64) -> Option<u128> {
+        self.comparisons().noted.get(&index).copied()
+    }
+
+    /// Returns the last comparison that this member has applied, and what it held then.
+    pub(crate) fn last_noted(&self) -> Option<(u64, u128)> {
+        self.comparisons().noted.last_key_value().map(|(index, digest)| (*index, *digest))
+    }
+
+    /// Returns the entry at which a member's state was found to differ from that of a majority.
+    pub(crate) fn differed_at(&self, member: u64) -> Option<u64> {
+        self.comparisons().odd.filter(|(odd, _)| *odd == member).map(|(_, index)| index)
+    }
+
+    fn comparisons(&self) -> MutexGuard<'_, Comparisons> {
+        self.comparisons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn set_durable(&self, meta: SnapshotMeta) {
         self.replication().durable = Some(meta);
     }
@@ -234,6 +289,9 @@ impl Machine {
             self.env.counters().commit_seconds.observe(committing.elapsed().as_secs_f64());
             *self.replication() = replication;
         }
+        std::mem::take(&mut outcome.compared)
+            .into_iter()
+            .for_each(|compared| self.comparisons().add(compared));
         if began.elapsed() > SLOW_AFTER {
             self.env.counters().slow_applies.inc();
         }
@@ -265,6 +323,8 @@ impl Machine {
         let mut current = self.store_mut();
         *current = store;
         *self.replication() = replication;
+        // What was noted was of another state.
+        *self.comparisons() = Comparisons::default();
         self.observer.replaced(&current);
         drop(current);
         self.applied_index.send_replace(self.applied().map(|id| id.index()));
@@ -283,11 +343,18 @@ struct Outcome {
     entries: Vec<AppliedEntry>,
     replies: Vec<(ApplyResponder<TypeConfig>, Reply)>,
     membership_changed: bool,
+    compared: Vec<Compared>,
 }
 
 impl Outcome {
     fn new(began: Instant) -> Self {
-        Self { began, entries: Vec::new(), replies: Vec::new(), membership_changed: false }
+        Self {
+            began,
+            entries: Vec::new(),
+            replies: Vec::new(),
+            membership_changed: false,
+            compared: Vec::new(),
+        }
     }
 
     fn add(
@@ -309,6 +376,15 @@ impl Outcome {
                 let command =
                     decode_command(proposal.command).map_err(|error| corrupt(&error.to_string()))?;
                 let applied = store.apply(&command)?;
+                if let Command::CompareStates(comparison) = &command {
+                    let (verdict, of) = (comparison.verdict(), comparison.index);
+                    self.compared.push(Compared {
+                        index: log_id.index(),
+                        digest: store.digest(),
+                        verdict,
+                        of,
+                    });
+                }
                 let place = Place { index: log_id.index(), began: self.began };
                 reply = Reply { answer: Some(applied.answer.clone()), place: Some(place) };
                 let leases = LeaseChange::of(&command, &applied, store);

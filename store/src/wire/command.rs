@@ -10,6 +10,7 @@ use super::WireError;
 use super::auth::{auth_from_wire, auth_to_wire};
 use super::request::{txn_from_wire, txn_to_wire};
 use crate::auth::Caller;
+use crate::mvcc::divergence::Comparison;
 use crate::mvcc::{Alarm, Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
 
 /// Format that this version writes; a higher one is refused (safety rule 9).
@@ -42,6 +43,7 @@ fn command_to_wire(command: Command) -> wire::Command {
         }
         Command::AlarmRaise(alarm) => Wire::AlarmRaise(alarm.into()),
         Command::AlarmClear(alarm) => Wire::AlarmClear(alarm.into()),
+        Command::CompareStates(comparison) => Wire::CompareStates(comparison_to_wire(&comparison)),
         Command::Auth(change) => Wire::Auth(auth_to_wire(change)),
         Command::Guarded { caller, command } => {
             let (user, auth_revision) = match caller {
@@ -86,6 +88,7 @@ fn command_from_wire(message: wire::Command) -> Result<Command, WireError> {
         },
         Wire::AlarmRaise(alarm) => Command::AlarmRaise(alarm_from_wire(alarm)?),
         Wire::AlarmClear(alarm) => Command::AlarmClear(alarm_from_wire(alarm)?),
+        Wire::CompareStates(comparison) => Command::CompareStates(comparison_from_wire(comparison)?),
         Wire::Auth(change) => Command::Auth(auth_from_wire(change)?),
         Wire::Guarded(guarded) => {
             let wire::GuardedCommand { user: name, auth_revision, command } = *guarded;
@@ -97,6 +100,26 @@ fn command_from_wire(message: wire::Command) -> Result<Command, WireError> {
             Command::Guarded { caller, command: Box::new(command_from_wire(*command)?) }
         }
     })
+}
+
+fn comparison_to_wire(comparison: &Comparison) -> wire::CompareStates {
+    let digest = |(member, digest): &(u64, u128)| wire::StateDigest {
+        member: *member,
+        digest: Bytes::copy_from_slice(&digest.to_be_bytes()),
+    };
+    let Comparison { index, voters, digests } = comparison;
+    wire::CompareStates { index: *index, voters: *voters, digests: digests.iter().map(digest).collect() }
+}
+
+fn comparison_from_wire(comparison: wire::CompareStates) -> Result<Comparison, WireError> {
+    let wire::CompareStates { index, voters, digests } = comparison;
+    let digest = |told: wire::StateDigest| {
+        let bytes =
+            <[u8; 16]>::try_from(&*told.digest).map_err(|_| WireError::Missing("bytes of a digest"))?;
+        Ok((told.member, u128::from_be_bytes(bytes)))
+    };
+    let digests = digests.into_iter().map(digest).collect::<Result<_, WireError>>()?;
+    Ok(Comparison { index, voters, digests })
 }
 
 fn alarm_from_wire(alarm: AlarmMember) -> Result<Alarm, WireError> {
@@ -150,6 +173,10 @@ mod tests {
             (
                 guarded(Caller::User { name: "alice".to_owned(), auth_revision: 7 }, LeaseId(5)),
                 "0801a201110a05616c69636510071a0608012a020805",
+            ),
+            (
+                Command::CompareStates(Comparison { index: 4, voters: 3, digests: vec![(1, 2)] }),
+                "08015218080410031a120801121000000000000000000000000000000002",
             ),
             (Command::Auth(AuthCommand::Enable), "0801aa01020a00"),
         ]

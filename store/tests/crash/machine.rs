@@ -132,6 +132,7 @@ impl Machine {
             entries_kept: Some(ENTRIES_KEPT),
             quota_bytes: 0,
             disk_reserve_bytes: None,
+            compare_interval: store::config::COMPARE_INTERVAL,
             auto_compaction: self.auto_compaction,
             token_ttl: store::auth::TOKEN_TTL,
             slow_after: store::config::SLOW_AFTER,

@@ -292,6 +292,7 @@ async fn member_config(machine: &Machine) -> MemberConfig {
         entries_kept: Some(50),
         quota_bytes: 0,
         disk_reserve_bytes: None,
+        compare_interval: Duration::from_secs(2),
         auto_compaction: store::AutoCompaction::Off,
         token_ttl: store::auth::TOKEN_TTL,
         slow_after: store::config::SLOW_AFTER,

@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::kv::ProgressMode;
+use crate::mvcc::divergence::Comparison;
 use crate::mvcc::{
     Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, GrantedLease, KeyRange,
     LeaseId, LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget, Txn,
@@ -121,6 +122,13 @@ impl Generator {
         }
     }
 
+    /// Two of three agree, or nobody does.
+    fn comparison(&mut self) -> Comparison {
+        let third = self.rng.random_range(7..9);
+        let second = self.rng.random_range(6..8);
+        Comparison { index: 1, voters: 3, digests: vec![(1, 7), (2, second), (3, third)] }
+    }
+
     fn command(&mut self) -> Command {
         match self.rng.random_range(0..22) {
             0 => Command::Compact { revision: self.revision() },
@@ -134,6 +142,7 @@ impl Generator {
                 }
             }
             6 if self.one_in(10) => Command::AlarmRaise(self.alarm()),
+            6 if self.one_in(10) => Command::CompareStates(self.comparison()),
             6 => Command::AlarmClear(self.alarm()),
             _ => {
                 self.halves += 1;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::mvcc::divergence::Verdict;
 use crate::mvcc::{
     Alarm, AlarmKind, Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind,
     GrantedLease, KeyRange, KeyValue, Lease, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal,
@@ -171,6 +172,7 @@ impl Reference {
             Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
             | Command::AlarmClear(_)
+            | Command::CompareStates(_)
             | Command::Auth(_)
             | Command::Guarded { .. } => false,
             Command::Compact { .. }
@@ -209,6 +211,15 @@ impl Reference {
                 Ok(Answer::Done)
             }
             Command::AlarmClear(alarm) => Ok(Answer::AlarmCleared { was_raised: self.alarms.remove(alarm) }),
+            Command::CompareStates(comparison) => {
+                // Members 1 to 3, so that two that differ from one are a majority.
+                if let Verdict::Unclear(members) = comparison.verdict() {
+                    for member in members {
+                        self.alarms.insert(Alarm { kind: AlarmKind::Corrupt, member });
+                    }
+                }
+                Ok(Answer::Done)
+            }
             Command::Auth(_) | Command::Guarded { .. } => {
                 unreachable!("permissions have a model of their own")
             }

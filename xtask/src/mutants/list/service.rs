@@ -76,6 +76,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
+        name: "odd-member-serves-on",
+        file: "store/src/member/upkeep.rs",
+        original: "return Err(Out::Differs(index));",
+        mutated: "let _known = index;",
+        breaks: "a member whose state differs from a majority goes on (rule 7)",
+        killed_by: &["cluster a_member_whose_state_differs_from_a_majority_begins_anew"],
+    },
+    Mutant {
+        name: "no-majority-is-no-matter",
+        file: "store/src/mvcc/divergence.rs",
+        original: "let needed = usize::try_from(self.voters).unwrap_or(usize::MAX) / 2 + 1;",
+        mutated: "let needed = 1;",
+        breaks: "a state is taken for right that no majority holds (rule 7)",
+        killed_by: &[
+            "lib mvcc::divergence::tests::one_member_against_a_majority_of_all_voters_is_the_odd_one",
+        ],
+    },
+    Mutant {
         name: "any-directory-joins",
         file: "store/src/membership/change.rs",
         original: "known.is_started() && known.member.incarnation != incarnation",
