@@ -63,20 +63,13 @@ impl Store {
         let take = if in_order && filtered.is_open() { limit_of(range) } else { usize::MAX };
         let wanted = if range.count_only { 0 } else { take };
         let found = self.index.range(&range.range).filter_map(|(key, entry)| Some((key, entry.at(at)?)));
-        let pick = |(key, version): (&Bytes, &Version)| Pick { key: key.clone(), version: *version };
-        let (count, mut picks): (usize, Vec<Pick>);
-        if at >= self.index.newest() {
-            count = self.index.count(&range.range);
-            picks = found.filter(|(_, version)| filtered.contain(version)).take(wanted).map(pick).collect();
-        } else {
-            let mut walked = 0;
-            let counted = found.inspect(|_| walked += 1);
-            let mut matching = counted.filter(|(_, version)| filtered.contain(version));
-            picks = matching.by_ref().take(wanted).map(pick).collect();
-            // The rest is only counted.
-            matching.for_each(drop);
-            count = walked;
-        }
+        let is_newest = at >= self.index.newest();
+        let count = if is_newest { self.index.count(&range.range) } else { self.index.count_at(&range.range, at) };
+        let mut picks: Vec<Pick> = found
+            .filter(|(_, version)| filtered.contain(version))
+            .take(wanted)
+            .map(|(key, version)| Pick { key: key.clone(), version: *version })
+            .collect();
         let total = if take == usize::MAX { picks.len() } else { count };
         self.sort(range, &mut picks)?;
         picks.truncate(limit_of(range));

@@ -4,7 +4,7 @@
 //! rows of hot keys under a byte budget. It is rebuilt from the rows when a store is opened; `rebuilt == live` is tested.
 //!
 //! A key stays here with its tombstone until compaction collects it. [`tree`] counts the keys of a range that exist now without
-//! walking them; how many existed at an earlier revision takes a walk.
+//! walking them; for how many existed at an earlier revision it walks the leaves that have changed since, and no others.
 
 mod sorted;
 mod tree;
@@ -79,6 +79,10 @@ impl Counted for KeyEntry {
     /// Keys that exist now count.
     fn counts(&self) -> bool {
         self.newest.version.is_alive()
+    }
+
+    fn changed(&self) -> i64 {
+        self.newest.version.main.0
     }
 }
 
@@ -223,6 +227,17 @@ impl Index {
             }
             RangeEnd::Unbounded => self.keys.counted() - self.keys.counted_before(&range.start),
         }
+    }
+
+    /// Returns how many keys of a range existed at `revision`. Walks only parts of the tree that have changed since.
+    pub(crate) fn count_at(&self, range: &KeyRange, revision: Revision) -> usize {
+        let start = range.start.as_ref();
+        let end = match &range.end {
+            RangeEnd::Single => Bound::Included(start),
+            RangeEnd::Before(end) => Bound::Excluded(end.as_ref()),
+            RangeEnd::Unbounded => Bound::Unbounded,
+        };
+        self.keys.counted_at(start, end, revision.0, &|entry| entry.at(revision).is_some())
     }
 
     /// Returns the revision of the newest row; a read at it or later reads what is there now.
