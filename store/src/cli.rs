@@ -15,6 +15,7 @@ use crate::env::error_chain;
 use crate::etcd::{self, AuthOptions, BcryptCost, CertificateNames, Edge, EtcdOptions, TokenKind};
 use crate::member::{AutoCompaction, JoinError, Member, MemberError};
 use crate::net::PeerTls;
+use crate::reads::ReadBudget;
 use crate::wal::{WalConfig, is_full};
 
 /// Bounds of the election timeout: below it a busy machine elects for ever, above it etcd refuses too.
@@ -89,6 +90,9 @@ pub struct Args {
         default_value = "1m"
     )]
     pub corrupt_check_time: String,
+    /// Memory that the answers to clients' reads may take together, in bytes; by default a quarter of what the process may use
+    #[arg(long, env = "KEELSON_STORE_READ_BUDGET_BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub read_budget_bytes: Option<u64>,
     /// How history is measured that is forgotten without being asked
     #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", value_enum, default_value = "periodic")]
     pub auto_compaction_mode: AutoCompactionMode,
@@ -202,7 +206,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CliError
     // The member ends after its clients have been served, so it has a token of its own.
     let member = Member::start(config, CancellationToken::new()).await?;
     announce(&args.name, &member, &listeners);
-    let edge = Edge::new(&member).with_auth(auth);
+    let budget = args.read_budget_bytes.map(ReadBudget::new).unwrap_or_default();
+    let edge = Edge::new(&member).with_auth(auth).with_read_budget(budget);
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         let (tls, edge, shutdown) = (client_tls.clone(), edge.clone(), shutdown.clone());

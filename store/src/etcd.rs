@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::map_response;
 use proto::etcdserverpb as pb;
 use proto::store::members_server::MembersServer;
 use proto::v3electionpb::election_server::ElectionServer;
@@ -24,7 +25,7 @@ use crate::grpc::{
     reflection,
 };
 use crate::health::Health;
-use crate::http;
+use crate::{http, reads};
 
 /// Settings of the API.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +82,7 @@ pub async fn serve(
     let traffic = Arc::clone(&edge.clients.traffic);
     let services = services(&edge, options, health).into_axum_router();
     let gateway = gateway::router(&services);
-    let router = http::beside(services.merge(gateway), plain);
+    let router = http::beside(services.merge(gateway), plain).layer(map_response(reads::hold));
     let serve_options = ServeOptions { traffic, ..ServeOptions::default() };
     transport::accept::serve(listener, tls, router, serve_options, shutdown).await;
 }

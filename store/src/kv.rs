@@ -47,6 +47,14 @@ pub enum KvError {
     NoSpace,
     #[error("too many requests")]
     TooManyRequests,
+    /// Never served by this member, unless the caller asks for less at a time.
+    #[error(
+        "answer takes about {needed} bytes of memory, more than the {budget} that reads may take: set a limit or use RangeStream"
+    )]
+    ReadTooLarge { needed: u64, budget: u64 },
+    /// Safe to retry.
+    #[error("other reads take the memory that reads may take: try again")]
+    ReadsBusy,
     /// Nothing was proposed; safe to retry.
     #[error("no leader")]
     NoLeader,

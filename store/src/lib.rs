@@ -33,6 +33,7 @@ pub mod net;
 #[cfg(feature = "plant")]
 pub mod plant;
 mod raft;
+mod reads;
 pub mod wal;
 pub mod watch;
 pub mod web_token;
@@ -41,3 +42,4 @@ pub mod wire;
 pub use config::Config;
 pub use directory::{DirectoryError, StoredDivergence};
 pub use member::{AutoCompaction, JoinError, Member, MemberConfig, MemberError, RAFT_THREAD};
+pub use reads::ReadBudget;

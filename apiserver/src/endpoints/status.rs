@@ -393,7 +393,9 @@ impl From<KvError> for Status {
                 "RequestEntityTooLarge",
                 "Request entity too large: the store refused the object's size",
             ),
-            KvError::TooManyRequests => Self::too_many_requests(),
+            KvError::TooManyRequests | KvError::ReadTooLarge { .. } | KvError::ReadsBusy => {
+                Self::too_many_requests()
+            }
             KvError::OutcomeUnknown => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Timeout",

@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 use super::codec::BytesCodec;
 use super::json;
 use crate::grpc::{MESSAGE_BYTES_MAX, status};
+use crate::reads::{self, ReadPermit};
 
 /// Base64 makes a request of the greatest size a third longer; names and escapes come on top.
 const BODY_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
@@ -71,8 +72,11 @@ impl Gateway {
         let mut client = self.client();
         ready(&mut client).await;
         let answer = client.unary(request(parts, message), self.path.clone(), BytesCodec).await?;
+        let permit = answer.extensions().get::<Arc<ReadPermit>>().cloned();
         let text = json::write(&self.output, &answer.into_inner())?;
-        Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+        let mut response = ([(CONTENT_TYPE, "application/json")], text).into_response();
+        reads::attach(response.extensions_mut(), permit);
+        Ok(response)
     }
 
     /// Answers one line for each message, until the service or the caller ends it.

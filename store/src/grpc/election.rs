@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use proto::v3electionpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::Edge;
+use super::{Edge, holding};
 use crate::auth::Access;
 use crate::contest::{
     Application, ContestError, Contests, Leaders, LedAt, Place, entering, entries, first_entry,
@@ -57,7 +57,7 @@ impl pb::election_server::Election for ElectionService {
         let guard = self.edge.guard(&request);
         let pb::ProclaimRequest { leader, value } = request.into_inner();
         let proclaim = place(leader)?.proclaim(value);
-        let proclaimed = guard.txn(proclaim).await.map_err(ContestError::from)?;
+        let (proclaimed, _) = guard.txn(proclaim).await.map_err(ContestError::from)?;
         if !proclaimed.succeeded {
             return Err(ContestError::NotLeader.into());
         }
@@ -71,10 +71,11 @@ impl pb::election_server::Election for ElectionService {
         self.edge.check_leader(&request)?;
         let guard = self.edge.guard(&request);
         let first = first_entry(entries(&request.get_ref().name));
-        let found = guard.range(first, Consistency::Linearizable).await.map_err(ContestError::from)?;
+        let (found, permit) =
+            guard.range(&first, Consistency::Linearizable).await.map_err(ContestError::from)?;
         let leader = found.kvs.into_iter().next().ok_or(ContestError::NoLeader)?;
         let header = self.edge.header_at(found.revision);
-        Ok(Response::new(pb::LeaderResponse { header, kv: Some(key_value_to_wire(leader)) }))
+        Ok(holding(pb::LeaderResponse { header, kv: Some(key_value_to_wire(leader)) }, permit))
     }
 
     type ObserveStream = BoxStream<'static, Result<pb::LeaderResponse, Status>>;
@@ -103,7 +104,7 @@ impl pb::election_server::Election for ElectionService {
         self.edge.check_leader(&request)?;
         let guard = self.edge.guard(&request);
         let leave = place(request.into_inner().leader)?.leave();
-        let left = guard.txn(leave).await.map_err(ContestError::from)?;
+        let (left, _) = guard.txn(leave).await.map_err(ContestError::from)?;
         Ok(Response::new(pb::ResignResponse { header: self.edge.header_at(left.revision) }))
     }
 }

@@ -4,7 +4,7 @@
 //! same lock that they read under. While authentication is off, a request costs one look at that. Commands are guarded even then:
 //! this member may be the last to hear that it was switched on.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,10 @@ use crate::auth::{Access, AuthRefusal, Caller, Secret, access_of};
 use crate::engine::EngineError;
 use crate::guarded::Sessions;
 use crate::kv::{Consistency, KvError, LeaseGranted};
-use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Refusal, Revision, Store, Txn, TxnResult};
+use crate::mvcc::{
+    Answer, Bounded, Command, LeaseId, Range, RangeResult, Refusal, Revision, Store, Txn, TxnResult,
+};
+use crate::reads::{FREE_BYTES, ReadPermit};
 
 /// How often a request is tried again because users or permissions changed just then.
 const ATTEMPTS_MAX: usize = 8;
@@ -61,6 +64,9 @@ impl Credential {
     }
 }
 
+/// An answer, and what was set aside for it where it is not small.
+pub(crate) type Admitted<T> = (T, Option<Arc<ReadPermit>>);
+
 /// The store as one client may use it.
 pub(crate) struct Guard<'a> {
     pub(super) edge: &'a Edge,
@@ -77,25 +83,65 @@ pub(crate) enum LeaseDetail {
 }
 
 impl Guard<'_> {
-    pub(crate) async fn range(&self, range: Range, consistency: Consistency) -> Result<RangeResult, KvError> {
-        range.range.validate()?;
-        match consistency {
-            Consistency::Linearizable => self.confirm().await?,
-            Consistency::Serializable => {}
+    /// Reads a range, with the memory that the answer takes set aside until the permit is dropped.
+    pub(crate) async fn range(
+        &self,
+        range: &Range,
+        consistency: Consistency,
+    ) -> Result<Admitted<RangeResult>, KvError> {
+        self.settle(range, consistency).await?;
+        let mut permit: Option<ReadPermit> = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let allowed = permit.as_ref().map_or(FREE_BYTES, ReadPermit::bytes);
+            match self.range_within(range, allowed).await? {
+                Bounded::Whole(answer) => return Ok((answer, permit.map(Arc::new))),
+                Bounded::Exceeds { needed } => {
+                    // Given back first: who kept a part while waiting for more could wait for ever.
+                    drop(permit.take());
+                    permit = Some(self.edge.reads.admit(needed).await?);
+                }
+            }
         }
-        // Looked at behind the confirmation, so that this member knows of every switch that came before the request.
-        if !self.sessions().is_enabled() {
-            return self.edge.kv.range(range, Consistency::Serializable).await;
-        }
-        self.read(Access::Read(&range.range), |store| store.range(&range)).await
+        // It grew faster than it was read.
+        Err(KvError::ReadsBusy)
     }
 
-    pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResult, KvError> {
+    /// Waits until a read of this range may be answered by this member.
+    pub(crate) async fn settle(&self, range: &Range, consistency: Consistency) -> Result<(), KvError> {
+        range.range.validate()?;
+        match consistency {
+            Consistency::Linearizable => self.confirm().await,
+            Consistency::Serializable => Ok(()),
+        }
+    }
+
+    /// Reads a range as this member has it, if the answer takes at most `allowed` bytes.
+    pub(crate) async fn range_within(
+        &self,
+        range: &Range,
+        allowed: u64,
+    ) -> Result<Bounded<RangeResult>, KvError> {
+        self.read(Access::Read(&range.range), |store| store.range_within(range, allowed)).await
+    }
+
+    pub(crate) async fn txn(&self, txn: Txn) -> Result<Admitted<TxnResult>, KvError> {
         txn.validate()?;
+        let permit = if txn.answers_many() { self.admit_txn(&txn).await? } else { None };
         match self.propose(Command::Txn(txn)).await? {
-            Answer::Txn(result) => Ok(result),
+            Answer::Txn(result) => Ok((result, permit.map(Arc::new))),
             Answer::LeaseGranted { .. } | Answer::AlarmCleared { .. } | Answer::Done => Err(KvError::Corrupt),
         }
+    }
+
+    /// Sets aside what the answer takes now. Applying decides what it holds, so it may be somewhat more by then.
+    async fn admit_txn(&self, txn: &Txn) -> Result<Option<ReadPermit>, KvError> {
+        let needed = match self.read(Access::Txn(txn), |store| Ok(Ok(store.txn_bytes(txn)))).await {
+            Ok(needed) => needed,
+            // Proposing refuses it in its own words.
+            Err(KvError::Auth(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if needed <= FREE_BYTES { Ok(None) } else { self.edge.reads.admit(needed).await.map(Some) }
     }
 
     pub(crate) async fn compact(&self, revision: Revision) -> Result<(), KvError> {
@@ -262,7 +308,7 @@ impl Guard<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use rcgen::{CertificateParams, DnType, KeyPair};
 
@@ -347,7 +393,7 @@ mod tests {
 
     async fn put(edge: &Edge, credential: Credential) -> Result<TxnResult, KvError> {
         let put = Put { key: "a".into(), ..Put::default() };
-        edge.guard_for(credential).txn(Txn::of(Op::Put(put))).await
+        edge.guard_for(credential).txn(Txn::of(Op::Put(put))).await.map(|(result, _)| result)
     }
 
     fn alice() -> Credential {

@@ -1,6 +1,7 @@
 //! The KV service.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
@@ -10,9 +11,12 @@ use prost::Message;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, status};
+use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, holding, status};
 use crate::kv::{Consistency, KvError};
-use crate::mvcc::{KeyRange, Op, OpResult, Range, Revision, SortOrder, SortTarget, Txn, TxnResult};
+use crate::mvcc::{
+    Bounded, KeyRange, Op, OpResult, Range, RangeResult, Revision, SortOrder, SortTarget, Txn, TxnResult,
+};
+use crate::reads::{FREE_BYTES, ReadPermit};
 use crate::wire::{
     delete_from_wire, key_value_to_wire, put_from_wire, range_from_wire, range_to_wire, txn_from_wire,
     txn_result_to_wire,
@@ -28,14 +32,26 @@ const FIRST_CHUNK_KEYS: u64 = 10;
 /// [`CHUNK_BYTES_HIGH`] by one with half.
 const CHUNK_BYTES_LOW: usize = REQUEST_BYTES_MAX / 2;
 const CHUNK_BYTES_HIGH: usize = REQUEST_BYTES_MAX * 2;
+/// Most memory that a part of several keys takes: rows and message of what lies between the two.
+const PART_MEMORY_MAX: u64 = 6 << 20;
+/// Streams that make progress at the same time even where the budget is small.
+const PARTS_AT_ONCE_MIN: u64 = 4;
+
+/// A write that was made, with what was set aside for its answer.
+struct Written {
+    result: OpResult,
+    revision: Revision,
+    permit: Option<Arc<ReadPermit>>,
+}
 
 /// Runs one write, of a request of `size` bytes, as a transaction of one step.
-async fn write(guard: Guard<'_>, op: Op, size: usize) -> Result<(OpResult, Revision), Status> {
+async fn write(guard: Guard<'_>, op: Op, size: usize) -> Result<Written, Status> {
     let txn = Txn::of(op);
     check_size(size, &txn)?;
-    let TxnResult { results, revision, .. } = guard.txn(txn).await?;
+    let (TxnResult { results, revision, .. }, permit) = guard.txn(txn).await?;
     let result = results.into_iter().next();
-    Ok((result.ok_or_else(|| Status::internal("a step has no answer"))?, revision))
+    let result = result.ok_or_else(|| Status::internal("a step has no answer"))?;
+    Ok(Written { result, revision, permit })
 }
 
 /// Refuses requests larger than the log takes. What else is wrong with one is said first, as etcd does.
@@ -61,9 +77,9 @@ impl Service for KvService {
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
         let consistency = consistency(&request);
-        let result = guard.range(range_from_wire(request)?, consistency).await?;
+        let (result, permit) = guard.range(&range_from_wire(request)?, consistency).await?;
         let header = self.edge.header_at(result.revision);
-        Ok(Response::new(pb::RangeResponse { header, ..range_to_wire(result) }))
+        Ok(holding(pb::RangeResponse { header, ..range_to_wire(result) }, permit))
     }
 
     type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
@@ -90,12 +106,13 @@ impl Service for KvService {
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
         let size = request.encoded_len();
-        let (result, revision) = write(guard, Op::Put(put_from_wire(request)), size).await?;
+        let Written { result, revision, permit } =
+            write(guard, Op::Put(put_from_wire(request)), size).await?;
         let prev_kv = match result {
             OpResult::Put { prev } => prev.map(key_value_to_wire),
             OpResult::Range(_) | OpResult::DeleteRange { .. } | OpResult::Txn(_) => None,
         };
-        Ok(Response::new(pb::PutResponse { header: self.edge.header_at(revision), prev_kv }))
+        Ok(holding(pb::PutResponse { header: self.edge.header_at(revision), prev_kv }, permit))
     }
 
     async fn delete_range(
@@ -106,16 +123,18 @@ impl Service for KvService {
         let guard = self.edge.guard(&request);
         let request = request.into_inner();
         let size = request.encoded_len();
-        let (result, revision) = write(guard, Op::DeleteRange(delete_from_wire(request)), size).await?;
+        let Written { result, revision, permit } =
+            write(guard, Op::DeleteRange(delete_from_wire(request)), size).await?;
         let (deleted, prev) = match result {
             OpResult::DeleteRange { deleted, prev, revision: _ } => (deleted, prev),
             OpResult::Range(_) | OpResult::Put { .. } | OpResult::Txn(_) => (0, Vec::new()),
         };
-        Ok(Response::new(pb::DeleteRangeResponse {
+        let answer = pb::DeleteRangeResponse {
             header: self.edge.header_at(revision),
             deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
             prev_kvs: prev.into_iter().map(key_value_to_wire).collect(),
-        }))
+        };
+        Ok(holding(answer, permit))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
@@ -125,9 +144,9 @@ impl Service for KvService {
         let size = request.encoded_len();
         let txn = txn_from_wire(request)?;
         check_size(size, &txn)?;
-        let result = guard.txn(txn).await?;
+        let (result, permit) = guard.txn(txn).await?;
         let header = self.edge.header_at(result.revision);
-        Ok(Response::new(pb::TxnResponse { header, ..txn_result_to_wire(result) }))
+        Ok(holding(pb::TxnResponse { header, ..txn_result_to_wire(result) }, permit))
     }
 
     async fn compact(
@@ -152,6 +171,8 @@ struct StreamedRange {
     count: u64,
     revision: Revision,
     parts: VecDeque<pb::RangeResponse>,
+    /// For the part that was read last. When the next one is asked for, the connection has taken most of it.
+    permit: Option<Arc<ReadPermit>>,
     finished: bool,
 }
 
@@ -186,6 +207,7 @@ impl StreamedRange {
             count: 0,
             revision: Revision(0),
             parts: VecDeque::new(),
+            permit: None,
             finished: false,
         };
         if whole {
@@ -215,7 +237,8 @@ impl StreamedRange {
 
     /// An answer that cannot be cut by keys goes out as one part.
     async fn read_whole(&mut self, consistency: Consistency) -> Result<(), Status> {
-        let result = self.guard().range(self.range.clone(), consistency).await?;
+        let (result, permit) = self.guard().range(&self.range, consistency).await?;
+        self.permit = permit;
         let header = self.edge.header_at(result.revision);
         self.parts.push_back(pb::RangeResponse { header, ..range_to_wire(result) });
         self.finished = true;
@@ -223,9 +246,9 @@ impl StreamedRange {
     }
 
     async fn read_part(&mut self, consistency: Consistency) -> Result<(), Status> {
-        let limit = self.left.map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
-        let asked = Range { limit, ..self.range.clone() };
-        let result = self.guard().range(asked, consistency).await?;
+        self.permit = None;
+        self.guard().settle(&self.range, consistency).await?;
+        let result = self.read_bounded().await?;
         if self.revision == Revision(0) {
             self.revision = result.revision;
             self.count = result.count;
@@ -247,6 +270,29 @@ impl StreamedRange {
         }
         self.parts.push_back(part);
         Ok(())
+    }
+
+    /// Reads the next keys, fewer of them when their values are large.
+    async fn read_bounded(&mut self) -> Result<RangeResult, Status> {
+        let part_max = PART_MEMORY_MAX.min(self.edge.reads.budget_bytes() / PARTS_AT_ONCE_MIN);
+        let mut permit: Option<Arc<ReadPermit>> = None;
+        loop {
+            let limit = self.left.map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
+            let asked = Range { limit, ..self.range.clone() };
+            let allowed = permit.as_ref().map_or(FREE_BYTES, |permit| permit.bytes());
+            match self.guard().range_within(&asked, allowed).await? {
+                Bounded::Whole(result) => {
+                    self.permit = permit;
+                    return Ok(result);
+                }
+                Bounded::Exceeds { needed } if needed > part_max && limit > 1 => self.chunk_keys = limit / 2,
+                Bounded::Exceeds { needed } => {
+                    // Given back first: who kept a part while waiting for more could wait for ever.
+                    drop(permit.take());
+                    permit = Some(Arc::new(self.edge.reads.admit(needed).await?));
+                }
+            }
+        }
     }
 
     fn adapt(&mut self, bytes: usize) {

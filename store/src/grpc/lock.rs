@@ -34,7 +34,7 @@ impl pb::lock_server::Lock for LockService {
         let guard = self.edge.guard(&request);
         let range = KeyRange::single(request.get_ref().key.clone());
         let delete = Txn::of(Op::DeleteRange(DeleteRange { range, prev_kv: false }));
-        let deleted = guard.txn(delete).await.map_err(ContestError::from)?;
+        let (deleted, _) = guard.txn(delete).await.map_err(ContestError::from)?;
         Ok(Response::new(pb::UnlockResponse { header: self.edge.header_at(deleted.revision) }))
     }
 }

@@ -24,13 +24,14 @@ use proto::etcdserverpb as pb;
 use proto::store::members_server;
 use proto::v3electionpb::election_server;
 use proto::v3lockpb::lock_server;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::guarded::Guarded;
 use crate::kv::{Kv, Responder};
 use crate::metrics::ClientCounters;
 use crate::mvcc::Revision;
+use crate::reads::{self, ReadBudget, ReadPermit};
 use crate::web_token::{OptionsError, TokenOptions, TokenSigner};
 
 pub(crate) use auth::AuthService;
@@ -78,6 +79,7 @@ pub struct Edge {
     auth_options: AuthOptions,
     /// What is counted on all ports.
     pub(crate) clients: ClientCounters,
+    pub(crate) reads: Arc<ReadBudget>,
 }
 
 /// How clients prove who they are.
@@ -123,7 +125,14 @@ impl Edge {
             auth: Arc::<S>::clone(store),
             auth_options: AuthOptions::default(),
             clients: ClientCounters::new(SERVICES),
+            reads: Arc::new(ReadBudget::default()),
         }
+    }
+
+    /// Says how much memory the answers to clients' reads may take together.
+    #[must_use]
+    pub fn with_read_budget(self, budget: ReadBudget) -> Self {
+        Self { reads: Arc::new(budget), ..self }
     }
 
     /// Says how clients prove who they are.
@@ -169,6 +178,13 @@ impl Edge {
         }
         Ok(())
     }
+}
+
+/// Returns a response that keeps what was set aside for it until it is sent.
+fn holding<T>(message: T, permit: Option<Arc<ReadPermit>>) -> Response<T> {
+    let mut response = Response::new(message);
+    reads::attach(response.extensions_mut(), permit);
+    response
 }
 
 /// Whether the caller set `hasleader`.

@@ -34,6 +34,10 @@ impl From<KvError> for Status {
             KvError::RequestTooLarge => request_too_large(),
             KvError::NoSpace => etcd(Code::ResourceExhausted, "mvcc: database space exceeded"),
             KvError::TooManyRequests => etcd(Code::ResourceExhausted, "too many requests"),
+            // Where etcd takes memory until none is left.
+            KvError::ReadTooLarge { .. } | KvError::ReadsBusy => {
+                etcd(Code::ResourceExhausted, &error.to_string())
+            }
             KvError::NoLeader => no_leader(),
             // Clients do not repeat a write after this one: it may have happened.
             KvError::OutcomeUnknown => etcd(Code::Unavailable, "request timed out"),

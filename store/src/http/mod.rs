@@ -63,6 +63,7 @@ async fn measured(State(plain): State<Plain>) -> Response {
         keys,
         counters: plain.edge.admin.counters(),
         clients: Some(plain.edge.clients.clone()),
+        reads: plain.edge.reads.numbers(),
     };
     let text = metrics::render(&readings);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()

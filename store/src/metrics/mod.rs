@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::admin::MemberNumbers;
 use crate::grpc::ETCD_VERSION;
 use crate::kv::KvStatus;
+use crate::reads::ReadNumbers;
 
 pub(crate) use calls::{Calls, Ongoing};
 pub(crate) use clients::ClientCounters;
@@ -31,6 +32,7 @@ pub(crate) struct Readings {
     pub(crate) numbers: MemberNumbers,
     /// Keys that exist; `None` when that could not be read.
     pub(crate) keys: Option<u64>,
+    pub(crate) reads: ReadNumbers,
     pub(crate) counters: Counters,
     pub(crate) clients: Option<ClientCounters>,
 }
@@ -40,6 +42,7 @@ pub(crate) fn render(readings: &Readings) -> String {
     let mut registry = Registry::default();
     register_state(&mut registry, readings);
     register_store(&mut registry, readings);
+    register_reads(&mut registry, &readings.reads);
     readings.counters.register(&mut registry);
     if let Some(clients) = &readings.clients {
         clients.register(&mut registry);
@@ -108,6 +111,16 @@ fn register_store(registry: &mut Registry, readings: &Readings) {
     add("etcd_debugging_mvcc_watcher_total", "Open watches", count(numbers.watchers));
     add("keelson_store_leases", "Leases that exist", count(numbers.leases));
     add("keelson_store_alarms", "Alarms that are raised, of all members", i64::try_from(numbers.alarms.len()).unwrap_or(i64::MAX));
+}
+
+/// The memory of answers, and who waits for it.
+#[rustfmt::skip]
+fn register_reads(registry: &mut Registry, reads: &ReadNumbers) {
+    let mut add = |name: &str, help: &str, value: u64| add(registry, name, help, count(value));
+    add("keelson_store_read_budget_bytes", "Memory that the answers to clients' reads may take together", reads.budget_bytes);
+    add("keelson_store_read_budget_used_bytes", "Memory set aside for such answers", reads.used_bytes);
+    add("keelson_store_reads_waiting", "Reads that wait for memory; at most 1000", reads.waiting);
+    add("keelson_store_reads_refused_total", "Reads that were refused for want of memory", reads.refused);
 }
 
 fn count(value: u64) -> i64 {

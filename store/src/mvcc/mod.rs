@@ -41,6 +41,7 @@ pub use history::{History, HistoryLimits};
 pub use index::RowBytes;
 pub use leases::Lease;
 pub(crate) use meta::{STATE_FORMAT, check_format};
+pub use range::Bounded;
 pub use refusal::Refusal;
 pub use request::{
     Compare, CompareResult, CompareTarget, DeleteRange, Event, EventKind, KeyRange, KeyValue, Op, OpResult,

@@ -30,6 +30,25 @@ impl Pick {
     }
 }
 
+/// An answer, unless it takes more memory than was allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bounded<T> {
+    Whole(T),
+    /// Nothing was read; the answer takes about this many bytes.
+    Exceeds {
+        needed: u64,
+    },
+}
+
+/// The rows that answer a range, in key order.
+struct Picked {
+    /// None when they would take more memory than was allowed.
+    picks: Vec<Pick>,
+    /// All keys in the range at that revision.
+    count: usize,
+    weight: Weight,
+}
+
 impl Store {
     /// Reads a range of the committed state.
     ///
@@ -40,6 +59,31 @@ impl Store {
             return Ok(Err(refusal));
         }
         self.read_range(range, self.state.revision).map(Ok)
+    }
+
+    /// Reads a range if the answer takes at most `allowed` bytes of memory; otherwise no value is touched.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn range_within(
+        &self,
+        range: &Range,
+        allowed: u64,
+    ) -> Result<Result<Bounded<RangeResult>, Refusal>, EngineError> {
+        if let Err(refusal) = self.check_readable(range.revision) {
+            return Ok(Err(refusal));
+        }
+        let picked = self.pick(range, allowed);
+        let needed = picked.weight.bytes();
+        if needed > allowed {
+            return Ok(Ok(Bounded::Exceeds { needed }));
+        }
+        self.answer(range, picked, self.state.revision).map(|answer| Ok(Bounded::Whole(answer)))
+    }
+
+    /// Returns about how much memory the answer to a range takes.
+    pub(super) fn range_bytes(&self, range: &Range) -> u64 {
+        self.pick(range, 0).weight.bytes()
     }
 
     /// Refuses revisions that are compacted or not yet there.
@@ -56,21 +100,34 @@ impl Store {
 
     /// Reads a range whose revision was checked; `seen` is the revision that the answer reports.
     pub(super) fn read_range(&self, range: &Range, seen: Revision) -> Result<RangeResult, EngineError> {
+        self.answer(range, self.pick(range, u64::MAX), seen)
+    }
+
+    fn pick(&self, range: &Range, allowed: u64) -> Picked {
         let at = range.revision.unwrap_or(Revision(i64::MAX));
-        let in_order = range.sort_order == SortOrder::None && range.sort_target == SortTarget::Key;
         let filtered = Bounds::of(range);
-        // Sorting and filtering need all rows; otherwise only as many as are returned.
-        let take = if in_order && filtered.is_open() { limit_of(range) } else { usize::MAX };
+        let take = take_of(range, &filtered);
         let wanted = if range.count_only { 0 } else { take };
-        let found = self.index.range(&range.range).filter_map(|(key, entry)| Some((key, entry.at(at)?)));
         let is_newest = at >= self.index.newest();
-        let count = if is_newest { self.index.count(&range.range) } else { self.index.count_at(&range.range, at) };
-        let mut picks: Vec<Pick> = found
-            .filter(|(_, version)| filtered.contain(version))
-            .take(wanted)
-            .map(|(key, version)| Pick { key: key.clone(), version: *version })
-            .collect();
-        let total = if take == usize::MAX { picks.len() } else { count };
+        let count =
+            if is_newest { self.index.count(&range.range) } else { self.index.count_at(&range.range, at) };
+        let found = self.index.range(&range.range).filter_map(|(key, entry)| Some((key, entry.at(at)?)));
+        let (mut picks, mut weight) = (Vec::new(), Weight::of(range));
+        for (key, version) in found.filter(|(_, version)| filtered.contain(version)).take(wanted) {
+            weight.add(key, version);
+            if weight.bytes() <= allowed {
+                picks.push(Pick { key: key.clone(), version: *version });
+            } else {
+                picks = Vec::new();
+            }
+        }
+        Picked { picks, count, weight }
+    }
+
+    fn answer(&self, range: &Range, picked: Picked, seen: Revision) -> Result<RangeResult, EngineError> {
+        let Picked { mut picks, count, weight: _ } = picked;
+        let is_cut = take_of(range, &Bounds::of(range)) != usize::MAX;
+        let total = if is_cut { count } else { picks.len() };
         self.sort(range, &mut picks)?;
         picks.truncate(limit_of(range));
         Ok(RangeResult {
@@ -130,6 +187,54 @@ fn limit_of(range: &Range) -> usize {
     match range.limit {
         0 => usize::MAX,
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
+}
+
+/// Returns how many rows are looked at: sorting and filtering need all of them, otherwise as many as are returned do.
+fn take_of(range: &Range, filtered: &Bounds) -> usize {
+    let in_order = range.sort_order == SortOrder::None && range.sort_target == SortTarget::Key;
+    if in_order && filtered.is_open() { limit_of(range) } else { usize::MAX }
+}
+
+/// What an answer takes in memory, as far as the index tells: bytes of keys and values count twice, as rows and as the message
+/// that goes out.
+struct Weight {
+    limit: u64,
+    keys_only: bool,
+    sorts_values: bool,
+    /// For as long as rows are sorted.
+    kept: u64,
+    answered: u64,
+    largest: u64,
+}
+
+/// What a row takes beside the bytes of key and value: as a pick, in the answer and in the message.
+const PICK_BYTES: u64 = 96;
+const ANSWER_BYTES: u64 = 256;
+
+impl Weight {
+    fn of(range: &Range) -> Self {
+        Self {
+            limit: if range.limit == 0 { u64::MAX } else { range.limit },
+            keys_only: range.keys_only,
+            sorts_values: range.sort_target == SortTarget::Value,
+            kept: 0,
+            answered: 0,
+            largest: 0,
+        }
+    }
+
+    fn add(&mut self, key: &Bytes, version: &Version) {
+        let key_bytes = u64::try_from(key.len()).unwrap_or(u64::MAX);
+        let row = ANSWER_BYTES + 2 * if self.keys_only { key_bytes } else { version.size() };
+        self.kept += PICK_BYTES + if self.sorts_values { version.size() } else { 0 };
+        self.answered += row;
+        self.largest = self.largest.max(row);
+    }
+
+    /// Never less for more rows.
+    fn bytes(&self) -> u64 {
+        self.kept + self.answered.min(self.limit.saturating_mul(self.largest))
     }
 }
 

@@ -46,6 +46,13 @@ impl KeyRange {
         Self { start: key.into(), end: RangeEnd::Single }
     }
 
+    fn rows_max(&self) -> usize {
+        match self.end {
+            RangeEnd::Single => 1,
+            RangeEnd::Before(_) | RangeEnd::Unbounded => usize::MAX,
+        }
+    }
+
     /// Returns the range of all keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
@@ -213,6 +220,24 @@ impl Txn {
             Op::Put(_) | Op::DeleteRange(_) => false,
             Op::Txn(txn) => txn.is_read_only(),
         })
+    }
+
+    /// Returns whether its answer may hold more rows than one.
+    #[must_use]
+    pub fn answers_many(&self) -> bool {
+        let rows = |ops: &[Op]| {
+            ops.iter().fold(0_usize, |rows, op| {
+                rows.saturating_add(match op {
+                    Op::Range(range) => range.range.rows_max(),
+                    Op::DeleteRange(delete) if delete.prev_kv => delete.range.rows_max(),
+                    Op::Put(put) => usize::from(put.prev_kv),
+                    Op::DeleteRange(_) => 0,
+                    Op::Txn(txn) if txn.answers_many() => usize::MAX,
+                    Op::Txn(_) => 1,
+                })
+            })
+        };
+        rows(&self.success).max(rows(&self.failure)) > 1
     }
 
     /// Returns whether any branch puts a key.

@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 
 use super::store::{Change, Store, Writing};
 use super::{
-    Compare, CompareResult, CompareTarget, DeleteRange, EventKind, LeaseId, Op, OpResult, Put, Refusal,
-    Revision, RevisionEvents, Txn, TxnResult,
+    Compare, CompareResult, CompareTarget, DeleteRange, EventKind, KeyRange, LeaseId, Op, OpResult, Put,
+    Range, Refusal, Revision, RevisionEvents, Txn, TxnResult,
 };
 use crate::engine::EngineError;
 
@@ -62,6 +62,23 @@ impl Store {
             return Ok(Err(refusal));
         }
         self.read(&chosen).map(Ok)
+    }
+
+    /// Returns about how much memory the answer to a transaction takes, whichever branch is chosen, in the state as it is now.
+    #[must_use]
+    pub fn txn_bytes(&self, txn: &Txn) -> u64 {
+        let branch = |ops: &[Op]| ops.iter().map(|op| self.op_bytes(op)).fold(0, u64::saturating_add);
+        branch(&txn.success).max(branch(&txn.failure))
+    }
+
+    fn op_bytes(&self, op: &Op) -> u64 {
+        match op {
+            Op::Range(range) => self.range_bytes(range),
+            Op::DeleteRange(delete) if delete.prev_kv => self.range_bytes(&Range::new(delete.range.clone())),
+            Op::Put(put) if put.prev_kv => self.range_bytes(&Range::new(KeyRange::single(put.key.clone()))),
+            Op::Put(_) | Op::DeleteRange(_) => 0,
+            Op::Txn(txn) => self.txn_bytes(txn),
+        }
     }
 
     fn read(&self, chosen: &Chosen<'_>) -> Result<TxnResult, EngineError> {

@@ -6,6 +6,7 @@ mod gateway;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod metrics;
+mod reads;
 mod secure;
 
 use std::sync::Arc;

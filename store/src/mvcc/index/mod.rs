@@ -48,6 +48,11 @@ impl Version {
         RowId { main: self.main, sub: self.sub }
     }
 
+    /// Returns what the row takes in the engine.
+    pub(crate) fn size(&self) -> u64 {
+        u64::from(self.size)
+    }
+
     fn live_bytes(&self) -> u64 {
         if self.is_alive() { u64::from(self.size) } else { 0 }
     }
