@@ -1,17 +1,20 @@
 //! The engines of a data directory: RocksDB directories behind a pointer file, and memory for the simulator.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Engines;
+use super::{Engines, WriteIndex};
 use crate::directory::{Directory, StoredDivergence};
 use crate::engine::{Engine, EngineError, MemoryEngine, RocksEngine, RocksOptions};
 use crate::wal::disk_fs::create_directory;
 
 /// Names the current engine's directory; replaced by rename, so it names a whole engine at any time.
 const CURRENT: &str = "CURRENT";
+/// How the file that holds a saved index is called, behind the number of its engine.
+const INDEX: &str = "index";
+const INDEX_BUFFER_BYTES: usize = 1 << 20;
 /// Number of a member's first engine.
 const FIRST: u64 = 1;
 
@@ -36,6 +39,14 @@ impl FsEngines {
 
     fn path(&self, number: u64) -> PathBuf {
         self.directory.join(format!("{number:06}"))
+    }
+
+    fn index_path(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("{number:06}.{INDEX}"))
+    }
+
+    fn unfinished_index(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("{number:06}.{INDEX}.tmp"))
     }
 
     fn failed(&self, error: io::Error) -> EngineError {
@@ -72,13 +83,21 @@ impl FsEngines {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Removes engines that are not current: left over from an unfinished snapshot or replaced by one.
+    /// Removes engines that are not current: left over from an unfinished snapshot or replaced by one. Their indexes go too, and
+    /// those that were not finished.
     fn remove_others(&self, current: u64) -> io::Result<()> {
+        let index = self.index_path(current);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let number = name.parse::<u64>().ok();
             if entry.file_type()?.is_dir() && number.is_some_and(|number| number != current) {
                 fs::remove_dir_all(entry.path())?;
+            }
+            let is_index = name.split('.').nth(1) == Some(INDEX);
+            if entry.file_type()?.is_file() && is_index && entry.path() != index {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -120,11 +139,44 @@ impl Engines for FsEngines {
         self.owner.as_ref().map_or(Ok(()), |directory| directory.note_divergence(divergence))
     }
 
+    fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64> {
+        let current = self.current().map_err(io::Error::other)?.ok_or_else(nothing_current)?;
+        let path = self.unfinished_index(current);
+        let written = File::create(&path).and_then(|file| {
+            let mut out = BufWriter::with_capacity(INDEX_BUFFER_BYTES, file);
+            write(&mut out)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        });
+        if written.is_err() {
+            // On a full disk the room matters more than the file. The first error is the one to tell.
+            let _removed = fs::remove_file(&path);
+        }
+        written.map(|()| current)
+    }
+
+    fn publish_index(&self, engine: u64) -> io::Result<()> {
+        fs::rename(self.unfinished_index(engine), self.index_path(engine))?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>> {
+        let Some(current) = self.current().map_err(io::Error::other)? else { return Ok(None) };
+        match File::open(self.index_path(current)) {
+            Ok(file) => Ok(Some(Box::new(BufReader::with_capacity(INDEX_BUFFER_BYTES, file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn promote(&self) -> Result<(), EngineError> {
         let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).take();
         let number = staged.ok_or_else(|| self.failed(nothing_staged()))?;
         self.point_to(number).map_err(|error| self.failed(error))
     }
+}
+
+fn nothing_current() -> io::Error {
+    io::Error::other("there is no engine yet")
 }
 
 fn nothing_staged() -> io::Error {
@@ -143,6 +195,8 @@ struct SimInner {
     /// Whether it was ever opened; only then there is something to find.
     is_made: bool,
     staged: Option<MemoryEngine>,
+    /// The one that was written last, and the one that counts.
+    indexes: (Vec<u8>, Option<Vec<u8>>),
 }
 
 impl SimEngines {
@@ -150,7 +204,12 @@ impl SimEngines {
     #[must_use]
     pub fn fork(&self) -> Self {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let forked = SimInner { current: inner.current.fork(), is_made: inner.is_made, staged: None };
+        let forked = SimInner {
+            current: inner.current.fork(),
+            is_made: inner.is_made,
+            staged: None,
+            indexes: (Vec::new(), inner.indexes.1.clone()),
+        };
         Self { inner: Arc::new(Mutex::new(forked)) }
     }
 
@@ -196,8 +255,29 @@ impl Engines for SimEngines {
         Ok(Arc::new(staged))
     }
 
+    fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64> {
+        let mut written = Vec::new();
+        write(&mut written)?;
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).indexes.0 = written;
+        Ok(FIRST)
+    }
+
+    fn publish_index(&self, _engine: u64) -> io::Result<()> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = std::mem::take(&mut inner.indexes.0);
+        inner.indexes.1 = Some(written);
+        Ok(())
+    }
+
+    fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = inner.indexes.1.clone();
+        Ok(saved.map(|saved| Box::new(io::Cursor::new(saved)) as Box<dyn Read>))
+    }
+
     fn promote(&self) -> Result<(), EngineError> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.indexes = (Vec::new(), None);
         let staged = inner.staged.take();
         inner.current = staged.ok_or_else(|| EngineError::io(Path::new("memory"), nothing_staged()))?;
         Ok(())
@@ -230,6 +310,37 @@ mod tests {
         fs::remove_dir_all(directory.path().join("db/000001")).unwrap();
         assert!(engines(directory.path()).inspect().is_err());
         assert!(engines(directory.path()).open().is_err());
+    }
+
+    #[test]
+    fn a_saved_index_counts_once_it_is_published_and_for_its_engine_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let engines = engines(directory.path());
+        assert!(engines.saved_index().unwrap().is_none());
+        drop(engines.open().unwrap());
+        let text = |engines: &FsEngines| {
+            let mut text = String::new();
+            engines.saved_index().unwrap().map(|mut saved| saved.read_to_string(&mut text).unwrap())?;
+            Some(text)
+        };
+        let write = |text: &str| engines.write_index(&mut |out| out.write_all(text.as_bytes()));
+        let first = write("first").unwrap();
+        assert_eq!(text(&engines), None, "a crash here leaves none");
+        engines.publish_index(first).unwrap();
+        write("second").unwrap();
+        assert_eq!(text(&engines).unwrap(), "first", "a crash here leaves the old one");
+        assert!(engines.write_index(&mut |_| Err(io::ErrorKind::StorageFull.into())).is_err());
+        assert!(!directory.path().join("db/000001.index.tmp").exists(), "a full disk is not filled further");
+        write("third").unwrap();
+        drop(engines.stage().unwrap());
+        engines.promote().unwrap();
+        assert_eq!(text(&engines), None, "it belongs to the engine that was replaced");
+        drop(engines.open().unwrap());
+        let left: Vec<_> = fs::read_dir(directory.path().join("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left.len(), 2, "the engine and what names it, not {left:?}");
     }
 
     #[test]

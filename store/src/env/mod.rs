@@ -5,6 +5,7 @@
 //! no part of a simulation, and for counting how long things take, which decides nothing.
 
 use std::fmt::Write as _;
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +21,9 @@ use crate::net::Net;
 use crate::wal::Disk;
 
 pub mod engines;
+
+/// Writes a saved index.
+pub type WriteIndex<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
 /// The engines of one data directory: the current one, and one that a snapshot is written to.
 pub trait Engines: Send + Sync + 'static {
@@ -53,6 +57,25 @@ pub trait Engines: Send + Sync + 'static {
         let _nothing_to_keep = divergence;
         Ok(())
     }
+
+    /// Writes a file beside the current engine, durable but of no effect before [`Engines::publish_index`]. Returns the engine's
+    /// number.
+    ///
+    /// # Errors
+    /// When the disk fails, or `write` does.
+    fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64>;
+
+    /// Makes the file that was written last the saved index of that engine; durable on return.
+    ///
+    /// # Errors
+    /// When the disk fails; an earlier index stays then.
+    fn publish_index(&self, engine: u64) -> io::Result<()>;
+
+    /// Returns the saved index of the current engine, if there is one.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>>;
 
     /// Makes the staged engine the current one; durable on return.
     ///

@@ -37,7 +37,7 @@ pub struct Store {
     pub(super) alarms: Alarms,
     pub(super) auth: AuthState,
     pub(super) state: StateRecord,
-    set_hash: SetHash,
+    pub(super) set_hash: SetHash,
     pub(super) pending: Pending,
     /// Next row that the running collection looks at, and the revision it collects up to.
     pub(super) collecting: Option<(RowId, Revision)>,
@@ -79,21 +79,8 @@ impl Store {
     /// When the engine fails, holds damaged or unknown records, or its rows do not match the digest.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
         let stored = engine.get(&meta::state_key())?.map(StateRecord::decode).transpose()?;
-        let mut store = Self {
-            engine,
-            index: Index::default(),
-            leases: Leases::default(),
-            alarms: Alarms::default(),
-            auth: AuthState::default(),
-            state: stored.map_or(StateRecord::EMPTY, |(state, _)| state),
-            set_hash: SetHash::default(),
-            pending: Pending::default(),
-            collecting: None,
-        };
-        store.load_leases()?;
-        store.load_alarms()?;
-        store.load_auth()?;
-        store.load_rows()?;
+        let mut store = Self::with_records(engine, stored.map_or(StateRecord::EMPTY, |(state, _)| state))?;
+        store.load_rows(b"")?;
         match stored {
             Some((_, digest)) if digest != store.digest() => {
                 Err(corrupt(&meta::state_key(), "rows and leases do not match the stored digest"))
@@ -103,6 +90,25 @@ impl Store {
             }
             Some(_) | None => Ok(store),
         }
+    }
+
+    /// Reads everything but the rows.
+    pub(super) fn with_records(engine: Arc<dyn Engine>, state: StateRecord) -> Result<Self, EngineError> {
+        let mut store = Self {
+            engine,
+            index: Index::default(),
+            leases: Leases::default(),
+            alarms: Alarms::default(),
+            auth: AuthState::default(),
+            state,
+            set_hash: SetHash::default(),
+            pending: Pending::default(),
+            collecting: None,
+        };
+        store.load_leases()?;
+        store.load_alarms()?;
+        store.load_auth()?;
+        Ok(store)
     }
 
     /// Goes on in `engine`, which holds the same rows as the engine that this was opened in.
@@ -151,10 +157,11 @@ impl Store {
         Ok(())
     }
 
-    fn load_rows(&mut self) -> Result<(), EngineError> {
+    /// Reads the rows from an engine key on.
+    pub(super) fn load_rows(&mut self, from: &[u8]) -> Result<(), EngineError> {
         let engine = Arc::clone(&self.engine);
         let mut outcome = Ok(());
-        engine.scan(b"", Some(&[meta::META_PREFIX]), &mut |key, value| {
+        engine.scan(from, Some(&[meta::META_PREFIX]), &mut |key, value| {
             outcome = self.load_row(key, Bytes::copy_from_slice(value));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;

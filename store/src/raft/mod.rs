@@ -10,7 +10,7 @@
 //! - [`types`]: what openraft is instantiated with.
 //! - [`convert`]: openraft's types to and from the wire.
 //! - [`log_store`]: the log on the WAL with its newest part in memory.
-//! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots.
+//! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots; [`saved_index`] spares a start most rows.
 //! - [`network`], [`server`]: what members ask each other, both ends; [`coalesce`] and [`forward`] save messages.
 //! - [`address_book`]: where members are now.
 //! - [`members`]: who belongs to the cluster; [`reconfigure`] changes it, and [`change_wire`] carries changes to the leader.
@@ -30,6 +30,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod read_index;
 pub(crate) mod reconfigure;
+mod saved_index;
 pub(crate) mod server;
 pub(crate) mod slow;
 pub(crate) mod snapshot;

@@ -564,6 +564,11 @@ impl Node {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        let machine = Arc::clone(&self.machine);
+        if let Err(error) = self.env().blocking(move || machine.flush_with_index()).await {
+            // The log has it all.
+            tracing::warn!(error = error_chain(&error), "the database was not flushed");
+        }
     }
 
     /// Waits until the log is closed: it ends once raft has dropped its last sender.

@@ -113,8 +113,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf, std::io::Error> {
-        let engine = Arc::clone(self.machine.store().engine());
-        let flushed = self.machine.env().blocking(move || engine.flush()).await;
+        let machine = Arc::clone(&self.machine);
+        let flushed = self.machine.env().blocking(move || machine.flush()).await;
         flushed.map_err(|error| machine_failed(&self.machine, &error))?;
         self.machine.set_durable(self.meta.clone());
         Ok(SnapshotOf { meta: self.meta.clone(), snapshot: SnapshotData::Local(Arc::clone(&self.machine)) })

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::convert;
 use super::members::is_voter;
+use super::saved_index;
 use super::slow::Place;
 use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
@@ -71,6 +72,8 @@ pub(crate) struct Machine {
     observer: Arc<dyn Observer>,
     comparisons: Mutex<Comparisons>,
     applied_index: watch::Sender<Option<u64>>,
+    /// Last applied entry when the index was saved, 0 before that. Locked by whoever saves it, so that nobody else does.
+    saved_at: Mutex<u64>,
 }
 
 /// What came of comparing members' states, since the start.
@@ -127,7 +130,7 @@ impl Found {
     /// # Errors
     /// When the engine fails or holds damaged records.
     pub(crate) fn read(env: &Env) -> Result<Self, EngineError> {
-        let store = env.engines.inspect()?.map(Store::open).transpose()?;
+        let store = env.engines.inspect()?.map(|engine| saved_index::open(env, engine)).transpose()?;
         let replication = store.as_ref().map(read_replication).transpose()?.unwrap_or_default();
         Ok(Self { store, replication })
     }
@@ -167,6 +170,7 @@ impl Machine {
             observer,
             comparisons: Mutex::default(),
             applied_index,
+            saved_at: Mutex::new(0),
         };
         machine.observer.replaced(&machine.store());
         Ok(machine)
@@ -258,6 +262,34 @@ impl Machine {
 
     pub(crate) fn set_durable(&self, meta: SnapshotMeta) {
         self.replication().durable = Some(meta);
+    }
+
+    /// Makes what is applied durable. The index is saved along with it when about as many entries have been applied since it was last
+    /// as there are keys, so that saving costs an entry as much in a large store as in a small one.
+    pub(crate) fn flush(&self) -> Result<(), EngineError> {
+        let mut saved_at = self.saved_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (engine, keys) = {
+            let store = self.store();
+            (Arc::clone(store.engine()), u64::try_from(store.key_count()).unwrap_or(u64::MAX))
+        };
+        if self.applied_number().saturating_sub(*saved_at) < keys {
+            return engine.flush();
+        }
+        self.save_index(&mut saved_at)
+    }
+
+    /// Makes what is applied durable, and the next start fast.
+    pub(crate) fn flush_with_index(&self) -> Result<(), EngineError> {
+        self.save_index(&mut self.saved_at.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn save_index(&self, saved_at: &mut u64) -> Result<(), EngineError> {
+        *saved_at = self.applied_number();
+        saved_index::flush(self)
+    }
+
+    fn applied_number(&self) -> u64 {
+        self.applied().map_or(0, |id| id.index())
     }
 
     /// Removes some rows that nobody can read any more.

@@ -6,6 +6,7 @@
 //! A key stays here with its tombstone until compaction collects it. [`tree`] counts the keys of a range that exist now without
 //! walking them; for how many existed at an earlier revision it walks the leaves that have changed since, and no others.
 
+pub(super) mod saved;
 mod sorted;
 mod tree;
 
@@ -123,6 +124,12 @@ impl KeyEntry {
     pub(crate) fn survives(&self, row: RowId, compacted: Revision) -> bool {
         row.main > compacted
             || self.held_at(compacted).is_some_and(|held| held.row() == row && outlives(held, compacted))
+    }
+
+    /// Returns all that is known of a key, but for what is cached.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> (Vec<Version>, u128) {
+        (self.older.iter().copied().chain([self.newest.version]).collect(), self.newest.element)
     }
 
     /// Puts a row above all others and returns the one that it hides.
@@ -290,6 +297,11 @@ impl Index {
         // None of them was the newest of a living key, so what lives takes as much as before.
         self.bytes.all -= dropped.iter().map(|version| u64::from(version.size)).sum::<u64>();
         dropped.iter().map(Version::row).collect()
+    }
+
+    /// Returns how many keys exist now.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.counted()
     }
 
     /// Returns all keys, for comparison with a rebuilt index.

@@ -194,7 +194,7 @@ impl<V: Counted> Tree<V> {
     }
 
     /// Returns all entries in key order.
-    pub(super) fn iter(&self) -> Entries<'_, V> {
+    pub(crate) fn iter(&self) -> Entries<'_, V> {
         self.range(Bound::Unbounded, Bound::Unbounded)
     }
 }
