@@ -136,6 +136,10 @@ impl KeyEntry {
     fn push(&mut self, newest: Newest) -> Newest {
         let hidden = &self.newest.version;
         assert!(hidden.row() < newest.version.row(), "rows of a key are added in revision order");
+        if self.older.is_empty() {
+            // Most keys have one row here or none; growing by itself makes room for four.
+            self.older.reserve_exact(1);
+        }
         self.older.push(*hidden);
         std::mem::replace(&mut self.newest, newest)
     }
