@@ -35,6 +35,8 @@ pub struct MemberNumbers {
     /// Free bytes of the disk with the log, and how many of them are a reserve.
     pub disk_free_bytes: u64,
     pub disk_reserve_bytes: u64,
+    /// About how much memory the index of keys takes, without cached values.
+    pub index_bytes: u64,
     /// Last entry in this member's log.
     pub last_log_index: u64,
     pub is_learner: bool,

@@ -312,6 +312,7 @@ impl Admin for MemoryStore {
         MemberNumbers {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
+            index_bytes: store.index_bytes(),
             alarms: store.alarms().collect(),
             last_log_index: applied,
             committed_index: applied,

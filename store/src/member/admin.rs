@@ -75,6 +75,7 @@ impl Admin for Member {
         MemberNumbers {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
+            index_bytes: store.index_bytes(),
             quota_bytes: self.space.quota_bytes(),
             disk_free_bytes: self.node.env().disk.free_space().free_bytes,
             disk_reserve_bytes: self.space.reserve_bytes(),

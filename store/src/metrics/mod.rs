@@ -98,6 +98,7 @@ fn register_store(registry: &mut Registry, readings: &Readings) {
     add("etcd_debugging_mvcc_compact_revision", "Revision below which history is forgotten, -1 when nothing is", status.compact_revision.0);
     add("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database on disk", count(numbers.db_size_bytes));
     add("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the database that live data takes", count(numbers.db_size_in_use_bytes));
+    add("keelson_store_index_bytes", "Memory that the index of keys takes, about and without cached values", count(numbers.index_bytes));
     if let Some(keys) = keys {
         add("etcd_debugging_mvcc_keys_total", "Keys that exist", count(*keys));
     }

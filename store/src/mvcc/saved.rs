@@ -58,6 +58,12 @@ impl Store {
             .then(|| self.index.save((from, keys_max), mark.revision, out))
     }
 
+    /// Returns about how much memory the index takes, without cached values.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        u64::try_from(self.index.memory_bytes()).unwrap_or(u64::MAX)
+    }
+
     /// Returns how many keys exist.
     pub(crate) fn key_count(&self) -> usize {
         self.index.key_count()
@@ -166,6 +172,7 @@ mod tests {
             assert_eq!(entries(&saved), entries(&rows));
             assert_eq!(saved.leases, rows.leases);
             assert_eq!(saved.row_bytes(), rows.row_bytes());
+            assert_eq!(saved.index_bytes(), rows.index_bytes());
             assert_eq!(saved.digest(), rows.digest());
             Ok(())
         }

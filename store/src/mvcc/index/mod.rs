@@ -13,7 +13,7 @@ mod tree;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use tree::{Counted, Tree};
+use tree::{Counted, PLACE_BYTES, Tree};
 
 use super::row::ROW_KEY_BYTES;
 use super::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, RowId};
@@ -188,6 +188,15 @@ pub(crate) struct Index {
     newest: Revision,
     cached_bytes: usize,
     bytes: RowBytes,
+    size: Size,
+}
+
+/// What the index holds, deleted keys included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    keys: usize,
+    key_bytes: usize,
+    rows: usize,
 }
 
 /// What rows take in the engine, keys included; not on disk, where they are compressed and old ones linger.
@@ -266,9 +275,18 @@ impl Index {
         self.bytes
     }
 
+    /// Returns about how much memory the index takes, without cached values.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let Size { keys, key_bytes, rows } = self.size;
+        // Entries have boxes of their own; their places in the leaves are about three quarters full.
+        let entries = keys * (size_of::<(Bytes, KeyEntry)>() + PLACE_BYTES * 4 / 3);
+        entries + key_bytes + (rows - keys) * size_of::<Version>()
+    }
+
     /// Adds the newest row of a key and returns the hash of the row that it hides, if that one was alive.
     pub(crate) fn push(&mut self, key: &Bytes, row: NewRow) -> Option<u128> {
         self.bytes.add(&row.version);
+        self.size.rows += 1;
         let fits = self.cached_bytes + row.stored.len() <= CACHE_BYTES_MAX;
         let NewRow { version, element, stored } = row;
         let cached = (version.is_alive() && fits).then_some(stored);
@@ -277,6 +295,8 @@ impl Index {
         let newest = Newest { version, element, cached };
         let Some(old) = self.keys.update(key, |entry| entry.push(newest.clone())) else {
             let entry = KeyEntry { newest, older: Vec::new() };
+            self.size.keys += 1;
+            self.size.key_bytes += key.len();
             // The key is copied: the caller's bytes may be a slice of a whole request.
             self.keys.insert(Bytes::copy_from_slice(key), entry);
             return None;
@@ -297,7 +317,10 @@ impl Index {
             // Only a tombstone can be the newest row and go, so nothing is cached here.
             dropped.push(newest);
             self.keys.remove(key);
+            self.size.keys -= 1;
+            self.size.key_bytes -= key.len();
         }
+        self.size.rows -= dropped.len();
         // None of them was the newest of a living key, so what lives takes as much as before.
         self.bytes.all -= dropped.iter().map(|version| u64::from(version.size)).sum::<u64>();
         dropped.iter().map(Version::row).collect()

@@ -236,6 +236,9 @@ impl Index {
     /// Adds a key behind all others, with all its rows.
     fn restore(&mut self, key: Bytes, entry: KeyEntry) {
         let newest = &entry.newest.version;
+        self.size.keys += 1;
+        self.size.key_bytes += key.len();
+        self.size.rows += entry.older.len() + 1;
         self.bytes.all += entry.older.iter().chain([newest]).map(Version::size).sum::<u64>();
         self.bytes.live += newest.live_bytes();
         self.newest = self.newest.max(newest.main);

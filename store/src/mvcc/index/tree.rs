@@ -24,6 +24,9 @@ const NODE_MIN: usize = NODE_MAX / 4;
 /// Nodes that have no more than this together are joined, so that the next insert does not split them again.
 const JOINED_MAX: usize = NODE_MAX * 3 / 4;
 
+/// What an entry takes in its leaf: its head and where it is.
+pub(super) const PLACE_BYTES: usize = size_of::<u64>() + size_of::<usize>();
+
 /// A value that counts or does not.
 pub(crate) trait Counted {
     fn counts(&self) -> bool;
