@@ -272,7 +272,7 @@ impl Engines for SimEngines {
     fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = inner.indexes.1.clone();
-        Ok(saved.map(|saved| Box::new(io::Cursor::new(saved)) as Box<dyn Read>))
+        Ok(saved.map(|saved| -> Box<dyn Read> { Box::new(io::Cursor::new(saved)) }))
     }
 
     fn promote(&self) -> Result<(), EngineError> {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::convert;
 use super::members::is_voter;
-use super::saved_index;
+use super::saved_index::{self, Saving};
 use super::slow::Place;
 use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
@@ -28,7 +28,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::Env;
 use crate::lease::LeaseChange;
 use crate::mvcc::divergence::Verdict;
-use crate::mvcc::{self, Applied, Collection, Command, Store};
+use crate::mvcc::{self, Applied, Collection, Command, Revision, Store};
 use crate::watch::StoreAccess;
 use crate::wire::decode_command;
 
@@ -44,6 +44,10 @@ const COMPARISONS_NOTED: usize = 4;
 const APPLY_BATCH_MAX: usize = 1024;
 /// Rows looked at per step of a collection, for the same reason.
 const COLLECT_ROWS_MAX: usize = 1000;
+/// Part of its rows after which an index is saved again that a compaction has outdated.
+const OUTDATED_SHARE: u64 = 8;
+/// Fewer rows are read in a few milliseconds, so that the next flush is early enough to save them.
+const REFRESHED_ROWS_MIN: usize = 10_000;
 
 /// What happens beside the store when entries are applied: watches, lease clocks, waiting clients.
 pub(crate) trait Observer: Send + Sync + 'static {
@@ -72,8 +76,31 @@ pub(crate) struct Machine {
     observer: Arc<dyn Observer>,
     comparisons: Mutex<Comparisons>,
     applied_index: watch::Sender<Option<u64>>,
-    /// Last applied entry when the index was saved, 0 before that. Locked by whoever saves it, so that nobody else does.
-    saved_at: Mutex<u64>,
+    /// Locked by whoever saves the index, so that nobody else does.
+    saved: Mutex<SavedAt>,
+}
+
+/// What had been applied when the index was saved last.
+#[derive(Clone, Copy, Debug, Default)]
+struct SavedAt {
+    entry: u64,
+    compacted: Revision,
+}
+
+impl SavedAt {
+    fn now(store: &Store, replication: &Replication) -> Self {
+        let entry = replication.applied.map_or(0, |id| id.index());
+        Self { entry, compacted: store.compact_revision() }
+    }
+
+    /// Whether about as many entries have been applied since as the file holds rows, so that saving costs an entry as much in a large
+    /// store as in a small one. A compaction may have made the file useless, so fewer are enough then.
+    fn is_due(self, store: &Store, replication: &Replication) -> bool {
+        let now = Self::now(store, replication);
+        let rows = u64::try_from(store.row_count()).unwrap_or(u64::MAX);
+        let needed = if now.compacted == self.compacted { rows } else { rows / OUTDATED_SHARE };
+        now.entry.saturating_sub(self.entry) >= needed
+    }
 }
 
 /// What came of comparing members' states, since the start.
@@ -121,6 +148,8 @@ struct Replication {
 pub(crate) struct Found {
     /// Absent when there is no engine yet.
     store: Option<Store>,
+    /// Whether a saved index spared it most rows.
+    had_index: bool,
     replication: Replication,
 }
 
@@ -130,9 +159,10 @@ impl Found {
     /// # Errors
     /// When the engine fails or holds damaged records.
     pub(crate) fn read(env: &Env) -> Result<Self, EngineError> {
-        let store = env.engines.inspect()?.map(|engine| saved_index::open(env, engine)).transpose()?;
+        let opened = env.engines.inspect()?.map(|engine| saved_index::open(env, engine)).transpose()?;
+        let (store, had_index) = opened.map_or((None, false), |(store, had)| (Some(store), had));
         let replication = store.as_ref().map(read_replication).transpose()?.unwrap_or_default();
-        Ok(Self { store, replication })
+        Ok(Self { store, had_index, replication })
     }
 
     pub(crate) fn is_new(&self) -> bool {
@@ -162,6 +192,7 @@ impl Machine {
             None => Store::open(engine)?,
         };
         let replication = found.replication;
+        let saved = if found.had_index { SavedAt::now(&store, &replication) } else { SavedAt::default() };
         let (applied_index, _) = watch::channel(replication.applied.map(|id| id.index()));
         let machine = Self {
             env: env.clone(),
@@ -170,7 +201,7 @@ impl Machine {
             observer,
             comparisons: Mutex::default(),
             applied_index,
-            saved_at: Mutex::new(0),
+            saved: Mutex::new(saved),
         };
         machine.observer.replaced(&machine.store());
         Ok(machine)
@@ -264,32 +295,55 @@ impl Machine {
         self.replication().durable = Some(meta);
     }
 
-    /// Makes what is applied durable. The index is saved along with it when about as many entries have been applied since it was last
-    /// as there are keys, so that saving costs an entry as much in a large store as in a small one.
+    /// Makes what is applied durable. The index is saved along with it when enough has changed since it was last.
     pub(crate) fn flush(&self) -> Result<(), EngineError> {
-        let mut saved_at = self.saved_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let (engine, keys) = {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (engine, is_due) = {
             let store = self.store();
-            (Arc::clone(store.engine()), u64::try_from(store.key_count()).unwrap_or(u64::MAX))
+            (Arc::clone(store.engine()), saved.is_due(&store, &self.replication()))
         };
-        if self.applied_number().saturating_sub(*saved_at) < keys {
-            return engine.flush();
-        }
-        self.save_index(&mut saved_at)
+        if is_due { self.save_index(&mut saved) } else { engine.flush() }
     }
 
     /// Makes what is applied durable, and the next start fast.
     pub(crate) fn flush_with_index(&self) -> Result<(), EngineError> {
-        self.save_index(&mut self.saved_at.lock().unwrap_or_else(PoisonError::into_inner))
+        self.save_index(&mut self.saved.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn save_index(&self, saved_at: &mut u64) -> Result<(), EngineError> {
-        *saved_at = self.applied_number();
-        saved_index::flush(self)
+    /// Saves the index again once a compaction has removed what the saved one shows.
+    pub(crate) async fn refresh_index(self: &Arc<Self>) {
+        if !self.is_index_outdated() {
+            return;
+        }
+        let machine = Arc::clone(self);
+        if let Err(error) = self.env.blocking(move || machine.flush()).await {
+            machine_failed(self, &error);
+        }
     }
 
-    fn applied_number(&self) -> u64 {
-        self.applied().map_or(0, |id| id.index())
+    fn is_index_outdated(&self) -> bool {
+        // Somebody is saving it.
+        let Ok(saved) = self.saved.try_lock() else { return false };
+        let store = self.store();
+        let is_large = store.row_count() >= REFRESHED_ROWS_MIN;
+        let is_collected = store.index_mark().is_some();
+        is_large
+            && is_collected
+            && saved.compacted != store.compact_revision()
+            && saved.is_due(&store, &self.replication())
+    }
+
+    fn save_index(&self, saved: &mut SavedAt) -> Result<(), EngineError> {
+        let now = {
+            let store = self.store();
+            SavedAt::now(&store, &self.replication())
+        };
+        match saved_index::flush(self)? {
+            // A disk that fails now is not asked again at every flush.
+            Saving::Done | Saving::Failed => *saved = now,
+            Saving::Interrupted => {}
+        }
+        Ok(())
     }
 
     /// Removes some rows that nobody can read any more.
@@ -350,7 +404,10 @@ impl Machine {
         if replication.applied != meta.last_log_id {
             return Err(corrupt("a snapshot holds another position than its name says"));
         }
+        // An index that is being saved is of the old engine and must not end up beside the new one.
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         self.env.engines.promote()?;
+        *saved = SavedAt::default();
         replication.durable = Some(meta.clone());
         let mut current = self.store_mut();
         *current = store;

@@ -1,17 +1,23 @@
 //! What a member does by itself as time goes by.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use store::AutoCompaction;
+use store::env::Engines;
 use store::kv::{Consistency, Kv, KvError};
-use store::mvcc::{KeyRange, Op, Put, Range, Revision, Txn};
+use store::mvcc::{KeyRange, Op, Put, Range, Revision, Store, Txn};
 use tokio::time::Instant;
 
 use super::machine::Machine;
+use super::script::{look, perform, script};
 
 const RETENTION: Duration = Duration::from_secs(20);
 /// A tenth of the retention between two samples; a revision may just have missed one, and be compacted at the next.
 const LATE: Duration = Duration::from_secs(5);
+/// Rows that nobody can read any more are gone by then.
+const COLLECTED: Duration = Duration::from_secs(3);
 
 #[test]
 fn history_of_the_retention_is_kept_and_older_is_forgotten_without_being_asked() {
@@ -40,4 +46,24 @@ fn history_of_the_retention_is_kept_and_older_is_forgotten_without_being_asked()
         assert_eq!(refused, Err(KvError::Compacted { requested: below, compacted }));
     });
     lived.unwrap();
+}
+
+#[test]
+fn a_clean_stop_leaves_an_index_that_gives_the_state() {
+    let machine = Machine::new(1);
+    let lived = machine.live(async |member| {
+        perform(member, &script(), &Cell::new(0)).await;
+        tokio::time::sleep(COLLECTED).await;
+        let sight = look(member).await;
+        member.stop().await;
+        sight
+    });
+    assert_eq!(machine.engines.unflushed_batches(), 0, "the database has all that was applied");
+    let mut saved = machine.engines.saved_index().unwrap().unwrap();
+    let engine = machine.engines.inspect().unwrap().unwrap();
+    let all_rows = Store::open(Arc::clone(&engine)).unwrap();
+    let store = Store::open_saved(engine, &mut *saved).unwrap().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((store.digest(), store.row_bytes()), (all_rows.digest(), all_rows.row_bytes()));
+    let found = machine.live(async |member| look(member).await);
+    assert_eq!(found.unwrap(), lived.unwrap());
 }

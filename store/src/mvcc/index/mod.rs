@@ -326,9 +326,9 @@ impl Index {
         dropped.iter().map(Version::row).collect()
     }
 
-    /// Returns how many keys exist now.
-    pub(crate) fn key_count(&self) -> usize {
-        self.keys.counted()
+    /// Returns how many rows there are.
+    pub(crate) fn row_count(&self) -> usize {
+        self.size.rows
     }
 
     /// Returns all keys, for comparison with a rebuilt index.

@@ -8,12 +8,14 @@
 //!
 //! It is written a piece at a time while commands are applied, so each piece shows its keys a little later than the one before. What
 //! is newer than the mark is left out. A key whose newest row is newer has no hash here; that newer row is in the engine by
-//! the time that the file counts, and hides the ones from here.
+//! the time that the file counts, and hides the ones from here. When it is not there any more, the file is of no use, as when a key was
+//! deleted and the tombstone collected.
 //!
 //! Nothing in it is believed: every byte is under a hash, and the state that comes out must have the digest that was stored with the
 //! rows. Whoever finds something wrong reads all rows.
 
 use std::io::{self, Read, Write};
+use std::ops::Bound;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -26,9 +28,13 @@ const FORMAT: u32 = 1;
 const FRAME_BYTES: usize = 4 + 8;
 /// A block holds [`KEYS_MAX`] keys; a single one with all its rows may be large.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
+/// In place of the hash of the newest row, when that is behind the mark.
+const NOT_NEWEST: u128 = 0;
 const VERSION_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 8;
 /// Keys of one piece: they are copied under the lock that applying needs, in a fraction of a millisecond.
 pub(crate) const KEYS_MAX: usize = 1000;
+/// A piece ends early behind keys with many rows.
+const PIECE_BYTES_MAX: usize = 256 << 10;
 
 /// Which state a saved index shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub enum SavedIndexError {
     NoState,
     #[error("rows were being removed when the database was closed")]
     Collecting,
+    #[error("shows keys that were deleted before revision {0}, to which history is compacted")]
+    Outdated(Revision),
     #[error("does not give the digest that is stored with the rows")]
     Digest,
 }
@@ -215,8 +223,11 @@ impl Index {
         last: Revision,
         out: &mut BytesMut,
     ) -> Option<Bytes> {
-        let mut keys = self.keys.range(std::ops::Bound::Included(from), std::ops::Bound::Unbounded);
-        for (key, entry) in keys.by_ref().take(keys_max) {
+        let keys = self.keys.range(Bound::Included(from), Bound::Unbounded);
+        for (number, (key, entry)) in keys.enumerate() {
+            if number == keys_max || out.len() >= PIECE_BYTES_MAX {
+                return Some(key.clone());
+            }
             let known = entry.older.partition_point(|version| version.main <= last);
             let older = entry.older.get(..known).unwrap_or_default();
             let newest = Some(&entry.newest).filter(|newest| newest.version.main <= last);
@@ -226,11 +237,11 @@ impl Index {
             }
             out.put_u32(u32::try_from(key.len()).expect("a key is smaller than a request"));
             out.put_slice(key);
-            out.put_u128(newest.map_or(0, |newest| newest.element));
+            out.put_u128(newest.map_or(NOT_NEWEST, |newest| newest.element));
             out.put_u32(u32::try_from(rows).expect("a key has fewer than 2^32 rows"));
             older.iter().chain(newest.map(|newest| &newest.version)).for_each(|row| write_version(row, out));
         }
-        keys.next().map(|(key, _)| key.clone())
+        None
     }
 
     /// Adds a key behind all others, with all its rows.
@@ -249,6 +260,18 @@ impl Index {
     pub(crate) fn elements(&self) -> impl Iterator<Item = (&Bytes, &Version, u128)> {
         let living = self.keys.iter().filter(|(_, entry)| entry.newest.version.is_alive());
         living.map(|(key, entry)| (key, &entry.newest.version, entry.newest.element))
+    }
+
+    /// Returns whether rows are missing that the others speak of: the newest of a key that changed while the file was written, or the
+    /// tombstone of a key that was made again. They were behind the mark and have been collected.
+    pub(crate) fn misses_rows(&self) -> bool {
+        self.keys.iter().any(|(_, entry)| {
+            let rows = || entry.older.iter().chain([&entry.newest.version]);
+            let is_made_again = |(row, next): (&Version, &Version)| {
+                row.is_alive() && next.is_alive() && next.create > row.main
+            };
+            entry.newest.element == NOT_NEWEST || rows().zip(rows().skip(1)).any(is_made_again)
+        })
     }
 
     /// Drops what a compaction has removed from the engine already.
