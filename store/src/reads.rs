@@ -9,6 +9,8 @@
 //! finds the queue full or too slow, is refused; nothing is ever read without room for it. Callers in the same process are trusted
 //! with their own limits.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,9 +35,11 @@ const UNIT_BYTES: u64 = 1 << 10;
 const WAITING_MAX: usize = 1000;
 /// A read that has not had its turn by then is better tried elsewhere.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// Where the kernel says what memory there is, and what of it this process may use.
+/// Where the kernel says what memory there is, in which control group this process is, and what a group may use.
 const MEMORY_INFO: &str = "/proc/meminfo";
-const MEMORY_LIMIT: &str = "/sys/fs/cgroup/memory.max";
+const GROUP: &str = "/proc/self/cgroup";
+const GROUPS: &str = "/sys/fs/cgroup";
+const GROUP_LIMIT: &str = "memory.max";
 
 /// The memory that reads may take together.
 #[derive(Debug)]
@@ -178,10 +182,18 @@ impl AsRef<[u8]> for Held {
 
 /// Returns the memory that this process may use, as the kernel tells it.
 fn memory_bytes() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let machine = read(MEMORY_INFO).and_then(|text| machine_bytes(&text));
-    let limit = read(MEMORY_LIMIT).and_then(|text| text.trim().parse().ok());
+    let machine = fs::read_to_string(MEMORY_INFO).ok().and_then(|text| machine_bytes(&text));
+    let limit = fs::read_to_string(GROUP).ok().and_then(|text| group_bytes(Path::new(GROUPS), &text));
     machine.into_iter().chain(limit).min()
+}
+
+/// Returns the least that a control group or one of those around it may use.
+fn group_bytes(groups: &Path, text: &str) -> Option<u64> {
+    let group = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = groups.join(group);
+    let around = path.ancestors().take_while(|path| path.starts_with(groups));
+    // "max" where there is no limit; none at all for the group of all groups.
+    around.filter_map(|path| fs::read_to_string(path.join(GROUP_LIMIT)).ok()?.trim().parse().ok()).min()
 }
 
 fn machine_bytes(text: &str) -> Option<u64> {
@@ -265,6 +277,26 @@ mod tests {
         assert_eq!(budget.numbers().used_bytes, BUDGET, "the connection still has it");
         drop(bytes);
         assert_eq!(budget.numbers().used_bytes, 0);
+    }
+
+    #[test]
+    fn a_control_group_may_use_what_the_ones_around_it_may() {
+        let groups = tempfile::tempdir().unwrap();
+        let inner = groups.path().join("system.slice/store.service");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join(GROUP_LIMIT), "max\n").unwrap();
+        let text = "0::/system.slice/store.service\n";
+        assert_eq!(group_bytes(groups.path(), text), None);
+        fs::write(groups.path().join("system.slice").join(GROUP_LIMIT), "1073741824\n").unwrap();
+        assert_eq!(group_bytes(groups.path(), text), Some(1 << 30));
+        fs::write(inner.join(GROUP_LIMIT), "536870912\n").unwrap();
+        assert_eq!(group_bytes(groups.path(), text), Some(1 << 29));
+        assert_eq!(group_bytes(groups.path(), "0::/\n"), None);
+        assert_eq!(
+            group_bytes(groups.path(), "1:memory:/old\n"),
+            None,
+            "groups of the first kind are not asked"
+        );
     }
 
     #[test]

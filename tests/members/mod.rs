@@ -229,7 +229,7 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
 /// Ports below those that the kernel gives to outgoing connections: one of those could be taken by another member's
 /// connection before its owner listens. Tests of one machine begin at different ports, and tests of one process go on where the
 /// last one ended: between look and start a port is anybody's.
-fn places() -> Vec<Place> {
+pub fn places() -> Vec<Place> {
     static PASSED: AtomicU16 = AtomicU16::new(0);
     let first = 12_000 + u16::try_from(std::process::id() % 1000).unwrap() * 8;
     let ports = std::iter::from_fn(|| Some(first + PASSED.fetch_add(1, Ordering::Relaxed)))

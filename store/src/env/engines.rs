@@ -1,9 +1,10 @@
 //! The engines of a data directory: RocksDB directories behind a pointer file, and memory for the simulator.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Engines, WriteIndex};
 use crate::directory::{Directory, StoredDivergence};
@@ -189,26 +190,35 @@ pub struct SimEngines {
     inner: Arc<Mutex<SimInner>>,
 }
 
+/// Called at each point at which saving an index may be cut short, with the point's number, from 1 on. Its error is the disk's.
+pub type AtIndexPoint = dyn Fn(u64) -> io::Result<()> + Send + Sync;
+
 #[derive(Default)]
 struct SimInner {
     current: MemoryEngine,
+    /// Number of the current one.
+    number: u64,
     /// Whether it was ever opened; only then there is something to find.
     is_made: bool,
     staged: Option<MemoryEngine>,
-    /// The one that was written last, and the one that counts.
-    indexes: (Vec<u8>, Option<Vec<u8>>),
+    unfinished_index: Vec<u8>,
+    /// By number of the engine.
+    indexes: BTreeMap<u64, Vec<u8>>,
+    index_points: u64,
+    at_index_point: Option<Arc<AtIndexPoint>>,
 }
 
 impl SimEngines {
     /// Returns engines of another machine that hold the same.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
         let forked = SimInner {
             current: inner.current.fork(),
             is_made: inner.is_made,
-            staged: None,
-            indexes: (Vec::new(), inner.indexes.1.clone()),
+            number: inner.number,
+            indexes: inner.indexes.clone(),
+            ..SimInner::default()
         };
         Self { inner: Arc::new(Mutex::new(forked)) }
     }
@@ -220,7 +230,7 @@ impl SimEngines {
 
     /// Loses what was not flushed, but for the first batches: an engine may flush before it is asked to.
     pub fn crash_behind(&self, batches: usize) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         inner.current.crash_behind(batches);
         inner.staged = None;
     }
@@ -228,7 +238,39 @@ impl SimEngines {
     /// Returns how many batches were written since the last flush.
     #[must_use]
     pub fn unflushed_batches(&self) -> usize {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).current.unflushed_batches()
+        self.lock().current.unflushed_batches()
+    }
+
+    /// Has a fault happen while an index is saved.
+    pub fn at_index_points(&self, at: Arc<AtIndexPoint>) {
+        self.lock().at_index_point = Some(at);
+    }
+
+    /// Returns how many points of saving have been passed.
+    #[must_use]
+    pub fn index_points(&self) -> u64 {
+        self.lock().index_points
+    }
+
+    /// Changes the saved index of the current engine, as a disk that rots does.
+    pub fn damage_index(&self, damage: impl FnOnce(&mut Vec<u8>)) {
+        let inner = &mut *self.lock();
+        if let Some(index) = inner.indexes.get_mut(&inner.number) {
+            damage(index);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SimInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_point(&self) -> io::Result<()> {
+        let (number, at) = {
+            let mut inner = self.lock();
+            inner.index_points += 1;
+            (inner.index_points, inner.at_index_point.clone())
+        };
+        at.map_or(Ok(()), |at| at(number))
     }
 }
 
@@ -238,46 +280,53 @@ impl Engines for SimEngines {
     }
 
     fn inspect(&self) -> Result<Option<Arc<dyn Engine>>, EngineError> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
         let current: Arc<dyn Engine> = Arc::new(inner.current.clone());
         Ok(inner.is_made.then_some(current))
     }
 
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         inner.is_made = true;
         Ok(Arc::new(inner.current.clone()))
     }
 
     fn stage(&self) -> Result<Arc<dyn Engine>, EngineError> {
         let staged = MemoryEngine::new();
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).staged = Some(staged.clone());
+        self.lock().staged = Some(staged.clone());
         Ok(Arc::new(staged))
     }
 
     fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64> {
+        let engine = self.lock().number;
         let mut written = Vec::new();
         write(&mut written)?;
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).indexes.0 = written;
-        Ok(FIRST)
+        let half = written.iter().take(written.len() / 2).copied().collect();
+        self.lock().unfinished_index = half;
+        self.index_point()?;
+        self.lock().unfinished_index = written;
+        self.index_point()?;
+        Ok(engine)
     }
 
-    fn publish_index(&self, _engine: u64) -> io::Result<()> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = std::mem::take(&mut inner.indexes.0);
-        inner.indexes.1 = Some(written);
-        Ok(())
+    fn publish_index(&self, engine: u64) -> io::Result<()> {
+        self.index_point()?;
+        {
+            let inner = &mut *self.lock();
+            inner.indexes.insert(engine, std::mem::take(&mut inner.unfinished_index));
+        }
+        self.index_point()
     }
 
     fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let saved = inner.indexes.1.clone();
+        let inner = self.lock();
+        let saved = inner.indexes.get(&inner.number).cloned();
         Ok(saved.map(|saved| -> Box<dyn Read> { Box::new(io::Cursor::new(saved)) }))
     }
 
     fn promote(&self) -> Result<(), EngineError> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.indexes = (Vec::new(), None);
+        let mut inner = self.lock();
+        inner.number += 1;
         let staged = inner.staged.take();
         inner.current = staged.ok_or_else(|| EngineError::io(Path::new("memory"), nothing_staged()))?;
         Ok(())
@@ -331,10 +380,12 @@ mod tests {
         assert_eq!(text(&engines).unwrap(), "first", "a crash here leaves the old one");
         assert!(engines.write_index(&mut |_| Err(io::ErrorKind::StorageFull.into())).is_err());
         assert!(!directory.path().join("db/000001.index.tmp").exists(), "a full disk is not filled further");
-        write("third").unwrap();
+        let third = write("third").unwrap();
         drop(engines.stage().unwrap());
         engines.promote().unwrap();
         assert_eq!(text(&engines), None, "it belongs to the engine that was replaced");
+        engines.publish_index(third).unwrap();
+        assert_eq!(text(&engines), None, "nor does the next one belong to this engine");
         drop(engines.open().unwrap());
         let left: Vec<_> = fs::read_dir(directory.path().join("db"))
             .unwrap()

@@ -363,10 +363,7 @@ async fn form(node: Arc<Node>, initial: BTreeMap<u64, MemberInfo>, stop: Cancell
 async fn collect(node: Arc<Node>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let pause = match node.machine().collect() {
-            Collection::Finished => {
-                node.machine().refresh_index().await;
-                COLLECT_IDLE
-            }
+            Collection::Finished => COLLECT_IDLE,
             Collection::MoreToDo => COLLECT_PAUSE,
         };
         tokio::select! {

@@ -6,7 +6,7 @@ use prost::Message;
 use proto::store as wire;
 
 use super::row::corrupt;
-use super::{Alarm, LeaseId, Revision};
+use super::{Alarm, LeaseId, Revision, RowId};
 use crate::auth::RecordKey;
 use crate::engine::EngineError;
 
@@ -19,6 +19,7 @@ const STATE: &[u8] = b"state";
 const ALARM: &[u8] = b"alarm/";
 const LEASE: &[u8] = b"lease/";
 const AUTH: &[u8] = b"auth/";
+const DELETION: &[u8] = b"deletion/";
 const REPLICATION: &[u8] = b"replication/";
 
 fn meta_key(parts: [&[u8]; 2]) -> Bytes {
@@ -51,6 +52,17 @@ pub(crate) fn lease_key(id: LeaseId) -> Bytes {
 /// Returns the first and the first-behind key of all leases.
 pub(crate) fn lease_keys() -> (Bytes, Bytes) {
     (meta_key([LEASE, b""]), meta_key([b"lease0", b""]))
+}
+
+/// Returns the key under which a deletion is remembered whose row was removed; in the order of rows.
+pub(crate) fn deletion_key(row: RowId) -> Bytes {
+    meta_key([DELETION, &row.to_key()])
+}
+
+/// Returns the row whose deletion is remembered under a key.
+pub(crate) fn deletion_row(key: &[u8]) -> Result<RowId, EngineError> {
+    let row = key.get(1..).and_then(|key| key.strip_prefix(DELETION));
+    RowId::from_key(row.ok_or_else(|| corrupt(key, "is not the key of a deletion"))?)
 }
 
 /// Returns the key of a record of users and roles.

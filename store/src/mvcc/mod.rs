@@ -41,7 +41,7 @@ pub use compact::Collection;
 pub use history::{History, HistoryLimits};
 pub use index::RowBytes;
 pub use index::saved::SavedIndexError;
-pub(crate) use index::saved::{KEYS_MAX, Writer};
+pub(crate) use index::saved::{KEYS_MAX, Mark, Writer};
 pub use leases::Lease;
 pub(crate) use meta::{STATE_FORMAT, check_format};
 pub use range::Bounded;

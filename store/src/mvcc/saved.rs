@@ -33,11 +33,13 @@ impl Store {
             store.set_hash.add(hash);
         }
         store.index = index;
+        store.load_deletions(mark.revision)?;
         store.load_rows(&RowId::first_of(mark.revision.next()).to_key())?;
+        store.deletions_since = Some(mark.revision);
         if mark.compacted < state.compacted {
             store.index.forget(state.compacted);
         }
-        // A key that was deleted and collected since leaves no row that says so. The digest knows what exists now, not what was before.
+        // A version that knows of no saved index remembers no deletion. The digest knows what exists now, not what was before.
         if store.digest() == digest && !store.index.misses_rows() {
             return Ok(Ok(store));
         }
@@ -48,10 +50,13 @@ impl Store {
         }))
     }
 
-    /// Returns what a saved index of now would show; `None` while rows are being removed.
-    pub(crate) fn index_mark(&self) -> Option<Mark> {
-        let mark = Mark { revision: self.state.revision, compacted: self.state.compacted };
-        (self.state.collected == self.state.compacted).then_some(mark)
+    /// Begins to save the index: returns what it shows, and remembers later deletions. `None` while rows are being removed.
+    pub(crate) fn begin_saving(&mut self) -> Option<Mark> {
+        if self.state.collected != self.state.compacted {
+            return None;
+        }
+        self.deletions_since.get_or_insert(self.state.revision);
+        Some(Mark { revision: self.state.revision, compacted: self.state.compacted })
     }
 
     /// Writes some keys from `from` on, as of `mark`, and returns where to go on. The outer result is `None` once a compaction has
@@ -76,6 +81,11 @@ impl Store {
     pub(crate) fn row_count(&self) -> usize {
         self.index.row_count()
     }
+
+    /// Returns how many rows a start had to read, and all that were written since.
+    pub(crate) fn rows_added(&self) -> u64 {
+        self.index.pushed()
+    }
 }
 
 fn read(saved: &mut dyn Read, state: &StateRecord) -> Result<(Mark, Index), SavedIndexError> {
@@ -92,10 +102,12 @@ fn read(saved: &mut dyn Read, state: &StateRecord) -> Result<(Mark, Index), Save
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
 
-    use super::super::index::saved::{KEYS_MAX, Writer};
+    use super::super::index::saved::{KEYS_MAX, Writer, of_format};
     use super::*;
     use crate::engine::MemoryEngine;
     use crate::mvcc::{Collection, Command, DeleteRange, KeyRange, Op, Put, Revision, Txn};
@@ -120,8 +132,20 @@ mod tests {
             self.store.commit().unwrap();
         }
 
+        /// Ends the lease, or grants it again.
+        fn toggle_lease(&mut self) {
+            let id = LeaseId(7);
+            self.apply(&match self.store.lease(id) {
+                Some(_) => Command::LeaseRevoke { id },
+                None => Command::LeaseGrant { id, ttl_seconds: 60 },
+            });
+        }
+
         fn write(&mut self, times: usize) {
             for _ in 0..times {
+                if self.rng.random_ratio(1, 30) {
+                    self.toggle_lease();
+                }
                 let key: Bytes = format!("key{:02}", self.rng.random_range(0..40)).into();
                 let op = if self.rng.random_ratio(1, 3) {
                     Op::DeleteRange(DeleteRange { range: KeyRange::single(key), prev_kv: false })
@@ -147,6 +171,16 @@ mod tests {
             self.apply(&Command::Compact { revision });
         }
 
+        fn compact_all(&mut self) {
+            self.apply(&Command::Compact { revision: self.store.current_revision() });
+            self.collect();
+        }
+
+        /// Goes on as a member does that was killed.
+        fn restart(&mut self, file: &[u8]) {
+            self.store = self.open_saved(file).unwrap();
+        }
+
         fn collect(&mut self) {
             let mut collection = Collection::MoreToDo;
             while collection == Collection::MoreToDo {
@@ -157,8 +191,13 @@ mod tests {
 
         /// Saves the index a few keys at a time, with writes in between; `None` when a compaction came.
         fn save(&mut self, keys_max: usize, writes_max: usize) -> Option<Vec<u8>> {
-            let mark = self.store.index_mark()?;
-            self.save_as_of(mark, keys_max, writes_max)
+            let mark = self.store.begin_saving()?;
+            let file = self.save_as_of(mark, keys_max, writes_max)?;
+            while self.store.forget_deletions(mark.revision, 3).unwrap() == Collection::MoreToDo {
+                self.store.commit().unwrap();
+            }
+            self.store.commit().unwrap();
+            Some(file)
         }
 
         fn save_as_of(&mut self, mark: Mark, keys_max: usize, writes_max: usize) -> Option<Vec<u8>> {
@@ -183,15 +222,6 @@ mod tests {
             Store::open_saved(Arc::new(self.engine.clone()), &mut file).unwrap()
         }
 
-        /// Whether a key that the file shows was deleted since.
-        fn has_deleted(&self, mut file: &[u8]) -> bool {
-            let (reader, mark) = Reader::begin(&mut file).unwrap();
-            let shown = reader.into_index(mark).unwrap();
-            shown.elements().any(|(key, shown, _)| {
-                self.store.index.live(key).is_none_or(|newest| newest.create > shown.main)
-            })
-        }
-
         /// A store opened with a saved index is the one that all rows give, but for what is cached.
         fn check_saved(&self, file: &[u8]) -> Result<(), SavedIndexError> {
             let saved = self.open_saved(file)?;
@@ -204,94 +234,134 @@ mod tests {
             assert_eq!(saved.row_bytes(), rows.row_bytes());
             assert_eq!(saved.index_bytes(), rows.index_bytes());
             assert_eq!(saved.digest(), rows.digest());
+            assert_eq!(
+                entries(&saved),
+                entries(&self.store),
+                "nor does it differ from the one that was never closed"
+            );
             Ok(())
         }
     }
 
     #[test]
     fn a_saved_index_gives_the_store_that_all_rows_give() {
-        let (mut used, mut used_after_compaction, mut outdated, mut dropped) = (0, 0, 0, 0);
+        let (mut saved, mut collecting, mut dropped) = (0, 0, 0);
         for seed in 0..200 {
             let mut fixture = Fixture::new(seed);
             fixture.write(100);
-            if seed % 2 == 0 {
+            let mut file = fixture.save(3, 0).unwrap();
+            for _ in 0..4 {
                 fixture.compact();
+                match fixture.save(3, 6) {
+                    Some(newer) => file = newer,
+                    None => dropped += 1,
+                }
+                fixture.write(30);
+                let is_collected = fixture.store.begin_saving().is_some();
+                match fixture.check_saved(&file) {
+                    Ok(()) if is_collected => saved += 1,
+                    Err(SavedIndexError::Collecting) if !is_collected => collecting += 1,
+                    other => panic!("seed {seed}: {other:?}"),
+                }
                 fixture.collect();
-                fixture.write(50);
-            }
-            let Some(file) = fixture.save(3, 6) else {
-                dropped += 1;
-                continue;
-            };
-            fixture.write(30);
-            if fixture.store.index_mark().is_some() {
-                fixture.check_saved(&file).unwrap();
-                used += 1;
-            }
-            fixture.compact();
-            if fixture.store.index_mark().is_none() {
-                assert!(matches!(fixture.check_saved(&file), Err(SavedIndexError::Collecting)));
-            }
-            fixture.collect();
-            fixture.write(30);
-            let has_deleted = fixture.has_deleted(&file);
-            match fixture.check_saved(&file) {
-                Ok(()) => used_after_compaction += 1,
-                Err(SavedIndexError::Outdated(_)) if has_deleted => outdated += 1,
-                Err(error) => panic!("seed {seed}: {error}"),
+                fixture.write(30);
+                fixture.check_saved(&file).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                if seed % 3 == 0 {
+                    fixture.restart(&file);
+                }
             }
         }
-        assert!(
-            used > 20 && used_after_compaction > 20 && outdated > 5 && dropped > 10,
-            "{used} {used_after_compaction} {outdated} {dropped}"
-        );
+        assert!(saved > 20 && collecting > 20 && dropped > 20, "{saved} {collecting} {dropped}");
     }
 
-    /// Saves a key, writes, and forgets all that is old; the same with a key that is written to while it is saved.
-    fn check_forgotten(write: impl Fn(&mut Fixture), is_fit: bool) {
+    #[test]
+    fn deletions_are_remembered_until_an_index_has_seen_them() {
+        let mut fixture = Fixture::new(0);
+        let (from, before) =
+            (meta::deletion_key(RowId::default()), meta::deletion_key(RowId::first_of(Revision(i64::MAX))));
+        let remembered = |fixture: &Fixture| {
+            let mut count = 0;
+            fixture
+                .engine
+                .scan(&from, Some(&before), &mut |_, _| {
+                    count += 1;
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            count
+        };
+        fixture.put("a");
+        fixture.delete("a");
+        fixture.put("b");
+        fixture.compact_all();
+        assert_eq!(remembered(&fixture), 0, "no saved index shows it");
+        fixture.put("c");
+        fixture.save(KEYS_MAX, 0).unwrap();
+        fixture.delete("c");
+        fixture.put("d");
+        fixture.compact_all();
+        assert_eq!(remembered(&fixture), 1);
+        let file = fixture.save(KEYS_MAX, 0).unwrap();
+        assert_eq!(remembered(&fixture), 0);
+        fixture.check_saved(&file).unwrap();
+    }
+
+    /// Saves a key, which is written to meanwhile or not, changes it, and forgets all that is old.
+    fn check_forgotten(change: impl Fn(&mut Fixture), remembers: Remembers) {
         for changes_meanwhile in [0, 1] {
             let mut fixture = Fixture::new(0);
             fixture.put("a");
-            let mark = fixture.store.index_mark().unwrap();
+            let mark = fixture.store.begin_saving().unwrap();
             (0..changes_meanwhile).for_each(|_| fixture.put("a"));
             let file = fixture.save_as_of(mark, KEYS_MAX, 0).unwrap();
-            write(&mut fixture);
-            let revision = fixture.store.current_revision();
-            fixture.apply(&Command::Compact { revision });
-            fixture.collect();
-            match fixture.check_saved(&file) {
-                Ok(()) => assert!(is_fit, "changed {changes_meanwhile} times"),
-                Err(SavedIndexError::Outdated(_)) => assert!(!is_fit, "changed {changes_meanwhile} times"),
-                Err(error) => panic!("{error}"),
+            if remembers == Remembers::Nothing {
+                // As a version does that knows of no saved index and leaves the file where it is.
+                fixture.store = Store::open(Arc::new(fixture.engine.clone())).unwrap();
+            }
+            change(&mut fixture);
+            match (fixture.check_saved(&file), remembers) {
+                (Ok(()), Remembers::Deletions) | (Err(SavedIndexError::Outdated(_)), Remembers::Nothing) => {}
+                (other, _) => panic!("changed {changes_meanwhile} times meanwhile: {other:?}"),
             }
         }
     }
 
-    #[test]
-    fn a_deletion_that_is_collected_outdates_a_saved_index() {
-        check_forgotten(|fixture| fixture.put("a"), true);
-        check_forgotten(
-            |fixture| {
-                fixture.delete("a");
-                fixture.put("b");
-            },
-            false,
-        );
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Remembers {
+        Deletions,
+        Nothing,
     }
 
     #[test]
-    fn a_key_that_was_made_again_after_the_compaction_is_known_to_have_been_deleted() {
+    fn a_key_that_was_deleted_and_collected_is_not_there() {
+        for remembers in [Remembers::Deletions, Remembers::Nothing] {
+            check_forgotten(
+                |fixture| {
+                    fixture.delete("a");
+                    fixture.put("b");
+                    fixture.compact_all();
+                },
+                remembers,
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_deleted_collected_and_made_again_has_no_past() {
         for changes in [1, 2] {
-            let mut fixture = Fixture::new(0);
-            fixture.put("a");
-            let file = fixture.save(KEYS_MAX, 0).unwrap();
-            fixture.delete("a");
-            fixture.put("b");
-            let revision = fixture.store.current_revision();
-            (0..changes).for_each(|_| fixture.put("a"));
-            fixture.apply(&Command::Compact { revision });
-            fixture.collect();
-            assert!(matches!(fixture.check_saved(&file), Err(SavedIndexError::Outdated(_))));
+            for remembers in [Remembers::Deletions, Remembers::Nothing] {
+                check_forgotten(
+                    |fixture| {
+                        fixture.delete("a");
+                        fixture.put("b");
+                        let revision = fixture.store.current_revision();
+                        (0..changes).for_each(|_| fixture.put("a"));
+                        fixture.apply(&Command::Compact { revision });
+                        fixture.collect();
+                    },
+                    remembers,
+                );
+            }
         }
     }
 
@@ -311,6 +381,12 @@ mod tests {
         }
         let longer = [&file[..], b"x"].concat();
         assert!(fixture.open_saved(&longer).is_err(), "something behind the end");
+    }
+
+    #[test]
+    fn an_index_of_a_later_format_is_refused() {
+        let fixture = Fixture::new(4);
+        assert!(matches!(fixture.open_saved(&of_format(2)), Err(SavedIndexError::Format(2))));
     }
 
     #[test]

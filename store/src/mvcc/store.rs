@@ -41,6 +41,8 @@ pub struct Store {
     pub(super) pending: Pending,
     /// Next row that the running collection looks at, and the revision it collects up to.
     pub(super) collecting: Option<(RowId, Revision)>,
+    /// What the oldest saved index shows that a start may find, if there is any. Later deletions are remembered.
+    pub(super) deletions_since: Option<Revision>,
 }
 
 /// Changes that are applied but not yet in the engine.
@@ -104,6 +106,7 @@ impl Store {
             set_hash: SetHash::default(),
             pending: Pending::default(),
             collecting: None,
+            deletions_since: None,
         };
         store.load_leases()?;
         store.load_alarms()?;
@@ -163,6 +166,20 @@ impl Store {
         let mut outcome = Ok(());
         engine.scan(from, Some(&[meta::META_PREFIX]), &mut |key, value| {
             outcome = self.load_row(key, Bytes::copy_from_slice(value));
+            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        outcome
+    }
+
+    /// Reads the deletions behind `saved` that are remembered.
+    pub(super) fn load_deletions(&mut self, saved: Revision) -> Result<(), EngineError> {
+        let from = meta::deletion_key(RowId::first_of(saved.next()));
+        let before = meta::deletion_key(RowId::first_of(self.state.revision.next()));
+        let engine = Arc::clone(&self.engine);
+        let mut outcome = Ok(());
+        engine.scan(&from, Some(&before), &mut |key, value| {
+            let stored = Bytes::copy_from_slice(value);
+            outcome = meta::deletion_row(key).and_then(|id| self.load_row(&id.to_key(), stored));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         outcome

@@ -28,7 +28,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::Env;
 use crate::lease::LeaseChange;
 use crate::mvcc::divergence::Verdict;
-use crate::mvcc::{self, Applied, Collection, Command, Revision, Store};
+use crate::mvcc::{self, Applied, Collection, Command, Store};
 use crate::watch::StoreAccess;
 use crate::wire::decode_command;
 
@@ -44,10 +44,6 @@ const COMPARISONS_NOTED: usize = 4;
 const APPLY_BATCH_MAX: usize = 1024;
 /// Rows looked at per step of a collection, for the same reason.
 const COLLECT_ROWS_MAX: usize = 1000;
-/// Part of its rows after which an index is saved again that a compaction has outdated.
-const OUTDATED_SHARE: u64 = 8;
-/// Fewer rows are read in a few milliseconds, so that the next flush is early enough to save them.
-const REFRESHED_ROWS_MIN: usize = 10_000;
 
 /// What happens beside the store when entries are applied: watches, lease clocks, waiting clients.
 pub(crate) trait Observer: Send + Sync + 'static {
@@ -76,31 +72,16 @@ pub(crate) struct Machine {
     observer: Arc<dyn Observer>,
     comparisons: Mutex<Comparisons>,
     applied_index: watch::Sender<Option<u64>>,
-    /// Locked by whoever saves the index, so that nobody else does.
-    saved: Mutex<SavedAt>,
+    /// Rows that had been added when the index was saved last; `None` when it was not. Locked by whoever saves it, so that nobody
+    /// else does.
+    saved: Mutex<Option<u64>>,
 }
 
-/// What had been applied when the index was saved last.
-#[derive(Clone, Copy, Debug, Default)]
-struct SavedAt {
-    entry: u64,
-    compacted: Revision,
-}
-
-impl SavedAt {
-    fn now(store: &Store, replication: &Replication) -> Self {
-        let entry = replication.applied.map_or(0, |id| id.index());
-        Self { entry, compacted: store.compact_revision() }
-    }
-
-    /// Whether about as many entries have been applied since as the file holds rows, so that saving costs an entry as much in a large
-    /// store as in a small one. A compaction may have made the file useless, so fewer are enough then.
-    fn is_due(self, store: &Store, replication: &Replication) -> bool {
-        let now = Self::now(store, replication);
-        let rows = u64::try_from(store.row_count()).unwrap_or(u64::MAX);
-        let needed = if now.compacted == self.compacted { rows } else { rows / OUTDATED_SHARE };
-        now.entry.saturating_sub(self.entry) >= needed
-    }
+/// Whether about as many rows have been added since the index was saved as there are, so that saving costs a row as much in a large
+/// store as in a small one.
+fn is_due(saved: Option<u64>, store: &Store) -> bool {
+    let rows = u64::try_from(store.row_count()).unwrap_or(u64::MAX);
+    saved.is_none_or(|saved| store.rows_added().saturating_sub(saved) >= rows)
 }
 
 /// What came of comparing members' states, since the start.
@@ -192,7 +173,6 @@ impl Machine {
             None => Store::open(engine)?,
         };
         let replication = found.replication;
-        let saved = if found.had_index { SavedAt::now(&store, &replication) } else { SavedAt::default() };
         let (applied_index, _) = watch::channel(replication.applied.map(|id| id.index()));
         let machine = Self {
             env: env.clone(),
@@ -201,7 +181,8 @@ impl Machine {
             observer,
             comparisons: Mutex::default(),
             applied_index,
-            saved: Mutex::new(saved),
+            // The rows that were read are behind the saved index.
+            saved: Mutex::new(found.had_index.then_some(0)),
         };
         machine.observer.replaced(&machine.store());
         Ok(machine)
@@ -212,7 +193,7 @@ impl Machine {
         self.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn store_mut(&self) -> RwLockWriteGuard<'_, Store> {
+    pub(super) fn store_mut(&self) -> RwLockWriteGuard<'_, Store> {
         self.store.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -300,47 +281,26 @@ impl Machine {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let (engine, is_due) = {
             let store = self.store();
-            (Arc::clone(store.engine()), saved.is_due(&store, &self.replication()))
+            (Arc::clone(store.engine()), is_due(*saved, &store))
         };
         if is_due { self.save_index(&mut saved) } else { engine.flush() }
     }
 
     /// Makes what is applied durable, and the next start fast.
     pub(crate) fn flush_with_index(&self) -> Result<(), EngineError> {
-        self.save_index(&mut self.saved.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Saves the index again once a compaction has removed what the saved one shows.
-    pub(crate) async fn refresh_index(self: &Arc<Self>) {
-        if !self.is_index_outdated() {
-            return;
-        }
-        let machine = Arc::clone(self);
-        if let Err(error) = self.env.blocking(move || machine.flush()).await {
-            machine_failed(self, &error);
-        }
-    }
-
-    fn is_index_outdated(&self) -> bool {
-        // Somebody is saving it.
-        let Ok(saved) = self.saved.try_lock() else { return false };
-        let store = self.store();
-        let is_large = store.row_count() >= REFRESHED_ROWS_MIN;
-        let is_collected = store.index_mark().is_some();
-        is_large
-            && is_collected
-            && saved.compacted != store.compact_revision()
-            && saved.is_due(&store, &self.replication())
-    }
-
-    fn save_index(&self, saved: &mut SavedAt) -> Result<(), EngineError> {
-        let now = {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (engine, is_saved) = {
             let store = self.store();
-            SavedAt::now(&store, &self.replication())
+            (Arc::clone(store.engine()), *saved == Some(store.rows_added()))
         };
+        if is_saved { engine.flush() } else { self.save_index(&mut saved) }
+    }
+
+    fn save_index(&self, saved: &mut Option<u64>) -> Result<(), EngineError> {
+        let now = self.store().rows_added();
         match saved_index::flush(self)? {
             // A disk that fails now is not asked again at every flush.
-            Saving::Done | Saving::Failed => *saved = now,
+            Saving::Done | Saving::Failed => *saved = Some(now),
             Saving::Interrupted => {}
         }
         Ok(())
@@ -397,7 +357,7 @@ impl Machine {
     }
 
     /// Replaces the whole state by that of a staged engine.
-    fn adopt(&self, staged: Arc<dyn Engine>, meta: &SnapshotMeta) -> Result<(), EngineError> {
+    pub(super) fn adopt(&self, staged: Arc<dyn Engine>, meta: &SnapshotMeta) -> Result<(), EngineError> {
         // Opening checks every row against the digest that was agreed in the log (safety rule 8).
         let store = Store::open(staged)?;
         let mut replication = read_replication(&store)?;
@@ -407,7 +367,7 @@ impl Machine {
         // An index that is being saved is of the old engine and must not end up beside the new one.
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         self.env.engines.promote()?;
-        *saved = SavedAt::default();
+        *saved = None;
         replication.durable = Some(meta.clone());
         let mut current = self.store_mut();
         *current = store;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use store::config::Timing;
 use store::env::engines::SimEngines;
-use store::env::{Env, EnvParts, Place, error_chain};
+use store::env::{Env, EnvParts, Fatal, Place, error_chain};
 use store::net::{Connection, Listener, Net};
 use store::wal::WalConfig;
 use store::wal::disk_sim::SimDisk;
@@ -32,6 +32,7 @@ pub struct Machine {
     pub disk: SimDisk,
     pub engines: SimEngines,
     pub auto_compaction: AutoCompaction,
+    index_cut: Cell<Option<u64>>,
     lives: Cell<u64>,
 }
 
@@ -58,17 +59,19 @@ impl Machine {
             disk: SimDisk::new(seed),
             engines: SimEngines::default(),
             auto_compaction: AutoCompaction::Off,
+            index_cut: Cell::new(None),
             lives: Cell::new(0),
         }
     }
 
     /// Returns another machine on which everything stands as on this one.
     pub fn fork(&self) -> Self {
-        let Self { disk, engines, auto_compaction, lives } = self;
+        let Self { disk, engines, auto_compaction, index_cut: _, lives } = self;
         Self {
             disk: disk.fork(),
             engines: engines.fork(),
             auto_compaction: *auto_compaction,
+            index_cut: Cell::new(None),
             lives: lives.clone(),
         }
     }
@@ -99,18 +102,33 @@ impl Machine {
         }
     }
 
+    /// Has the next member die at that point of saving its index.
+    pub fn cut_power_at_index_point(&self, point: u64) {
+        self.index_cut.set(Some(point));
+    }
+
     fn env(&self, died: &Arc<Mutex<Option<String>>>) -> Env {
         let died = Arc::clone(died);
+        let fatal: Fatal = Arc::new(move |message| {
+            *died.lock().unwrap() = Some(message.to_owned());
+            // Without the noise of a panic: this is how the process ends.
+            resume_unwind(Box::new("the member ended"));
+        });
+        if let Some(cut) = self.index_cut.take() {
+            let fatal = Arc::clone(&fatal);
+            self.engines.at_index_points(Arc::new(move |point| {
+                if point == cut {
+                    fatal("the power went");
+                }
+                Ok(())
+            }));
+        }
         Env::new(EnvParts {
             place: Place::Simulation,
             disk: Arc::new(self.disk.clone()),
             engines: Arc::new(self.engines.clone()),
             net: Arc::new(Nobody),
-            fatal: Arc::new(move |message| {
-                *died.lock().unwrap() = Some(message.to_owned());
-                // Without the noise of a panic: this is how the process ends.
-                resume_unwind(Box::new("the member ended"));
-            }),
+            fatal,
             seed: self.lives.get(),
         })
     }

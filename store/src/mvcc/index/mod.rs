@@ -189,6 +189,8 @@ pub(crate) struct Index {
     cached_bytes: usize,
     bytes: RowBytes,
     size: Size,
+    /// Rows that were added one at a time: all but those that came from a saved index.
+    pushed: u64,
 }
 
 /// What the index holds, deleted keys included.
@@ -213,6 +215,14 @@ impl RowBytes {
         self.all += u64::from(version.size);
         self.live += version.live_bytes();
     }
+}
+
+/// Rows of one key that were dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    pub(crate) rows: Vec<RowId>,
+    /// The last of them, if the key was deleted by it.
+    pub(crate) deletion: Option<RowId>,
 }
 
 /// Most bytes of newest rows kept in memory. A control plane of a few thousand nodes fits; beyond it, reads go to the engine.
@@ -287,6 +297,7 @@ impl Index {
     pub(crate) fn push(&mut self, key: &Bytes, row: NewRow) -> Option<u128> {
         self.bytes.add(&row.version);
         self.size.rows += 1;
+        self.pushed += 1;
         let fits = self.cached_bytes + row.stored.len() <= CACHE_BYTES_MAX;
         let NewRow { version, element, stored } = row;
         let cached = (version.is_alive() && fits).then_some(stored);
@@ -307,11 +318,11 @@ impl Index {
     }
 
     /// Drops the rows of a key that a compaction at `compacted` does not keep, and returns them.
-    pub(crate) fn collect(&mut self, key: &[u8], compacted: Revision) -> Vec<RowId> {
+    pub(crate) fn collect(&mut self, key: &[u8], compacted: Revision) -> Collected {
         let Some((mut dropped, newest)) =
             self.keys.update(key, |entry| (entry.drop_older(compacted), entry.newest.version))
         else {
-            return Vec::new();
+            return Collected::default();
         };
         if newest.main <= compacted && !outlives(&newest, compacted) {
             // Only a tombstone can be the newest row and go, so nothing is cached here.
@@ -323,12 +334,18 @@ impl Index {
         self.size.rows -= dropped.len();
         // None of them was the newest of a living key, so what lives takes as much as before.
         self.bytes.all -= dropped.iter().map(|version| u64::from(version.size)).sum::<u64>();
-        dropped.iter().map(Version::row).collect()
+        let deletion = dropped.last().filter(|last| !last.is_alive()).map(Version::row);
+        Collected { rows: dropped.iter().map(Version::row).collect(), deletion }
     }
 
     /// Returns how many rows there are.
     pub(crate) fn row_count(&self) -> usize {
         self.size.rows
+    }
+
+    /// Returns how many rows were added that no saved index had.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     /// Returns all keys, for comparison with a rebuilt index.

@@ -8,8 +8,8 @@
 //!
 //! It is written a piece at a time while commands are applied, so each piece shows its keys a little later than the one before. What
 //! is newer than the mark is left out. A key whose newest row is newer has no hash here; that newer row is in the engine by
-//! the time that the file counts, and hides the ones from here. When it is not there any more, the file is of no use, as when a key was
-//! deleted and the tombstone collected.
+//! the time that the file counts, and hides the ones from here. When it was a tombstone and has been collected, it is remembered elsewhere
+//! until an index is saved that is newer; where it is not, the file is of no use.
 //!
 //! Nothing in it is believed: every byte is under a hash, and the state that comes out must have the digest that was stored with the
 //! rows. Whoever finds something wrong reads all rows.
@@ -102,6 +102,19 @@ impl<'a> Writer<'a> {
         self.number += 1;
         Ok(())
     }
+}
+
+/// Returns a file without keys, as another version might write it.
+#[cfg(test)]
+pub(crate) fn of_format(format: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut writer = Writer { out: &mut file, number: 0 };
+    let mut payload = BytesMut::new();
+    payload.put_u32(format);
+    payload.put_bytes(0, 8 + 8);
+    writer.block(&payload).unwrap();
+    writer.end().unwrap();
+    file
 }
 
 /// Reads blocks.
