@@ -1,6 +1,7 @@
 //! The mutants: each is one bug that somebody could write, what it breaks, and the test that finds it.
 
 mod core;
+mod reads;
 mod service;
 
 /// One bug. `original` is there once in `file`, an expression or a statement; `mutated` takes its place.
@@ -18,5 +19,5 @@ pub struct Mutant {
 
 /// Returns all of them.
 pub fn mutants() -> Vec<Mutant> {
-    [core::MUTANTS, service::MUTANTS].concat()
+    [core::MUTANTS, reads::MUTANTS, service::MUTANTS].concat()
 }
