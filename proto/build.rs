@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "etcd/auth.proto",
         "etcd/kv.proto",
+        "etcd/lease.proto",
         "etcd/rpc.proto",
         "etcd/lock.proto",
         "etcd/election.proto",

@@ -33,6 +33,9 @@ enum Command {
     Store(Box<store::cli::Args>),
     /// Says who belongs to the store's cluster, and changes it.
     Member(store::control::member::Args),
+    /// Saves, shows and restores snapshots of the store, in etcd's format.
+    #[command(subcommand)]
+    Snapshot(store::backup::cli::Command),
     /// Works with container images.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -70,6 +73,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Agent(args) => agent::run(&args),
         Command::Store(args) => crate::wiring::run_store(*args),
         Command::Member(args) => crate::wiring::run_member(args),
+        Command::Snapshot(command) => crate::wiring::run_snapshot(command),
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Chaos(args) => chaos::cli::run(args),

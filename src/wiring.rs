@@ -68,6 +68,13 @@ pub fn run_member(args: store::control::member::Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs `keelson snapshot`.
+pub fn run_snapshot(command: store::backup::cli::Command) -> Result<ExitCode> {
+    transport::install_crypto();
+    runtime()?.block_on(store::backup::cli::run(command)).map_err(store_error)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Keeps the store's distinction between wrong use and failure.
 pub fn store_error(error: CliError) -> anyhow::Error {
     match error {

@@ -30,6 +30,20 @@ pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }
 
+/// etcd v3 leases as snapshots hold them (`leasepb`).
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod leasepb {
+    tonic::include_proto!("leasepb");
+}
+
 /// The etcd v3 API (`etcdserverpb`).
 #[allow(
     clippy::all,

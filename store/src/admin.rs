@@ -1,6 +1,7 @@
 //! What the etcd edge needs besides keys: members, sizes, maintenance. Implemented by a raft member and by the store in
 //! memory.
 
+use crate::backup::Spooled;
 use crate::kv::KvError;
 use crate::metrics::Counters;
 use crate::mvcc::{Alarm, Revision};
@@ -93,6 +94,10 @@ pub enum AdminError {
     NotLeader,
     #[error("member cannot lead")]
     BadLeaderTransferee,
+    #[error("no snapshot now: {0}")]
+    SnapshotRefused(String),
+    #[error("the snapshot failed: {0}")]
+    SnapshotFailed(String),
 }
 
 /// Cluster and maintenance, as one member can do it. The default of every change is "not implemented".
@@ -149,6 +154,11 @@ pub trait Admin: Send + Sync + 'static {
     /// Makes a learner a voter and returns all members.
     async fn promote_member(&self, _id: u64) -> Result<Vec<MemberInfo>, AdminError> {
         Err(AdminError::Unimplemented("promoting members"))
+    }
+
+    /// Writes this member's state, as it is now, to a file in etcd's format.
+    async fn snapshot(&self) -> Result<Spooled, AdminError> {
+        Err(AdminError::Unimplemented("snapshots of a store without files"))
     }
 
     /// Hands leadership to another member.

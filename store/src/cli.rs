@@ -70,6 +70,9 @@ pub struct Args {
     /// Keeps clusters with equal addresses apart
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
+    /// Not a way to start here: `keelson snapshot restore --from-data-dir` makes a new data directory instead
+    #[arg(long, env = "ETCD_FORCE_NEW_CLUSTER")]
+    pub force_new_cluster: bool,
     /// Milliseconds of silence after which a member campaigns
     #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = 1000)]
     pub election_timeout: u64,
@@ -261,20 +264,16 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         )));
     }
     let advertised = or_default(&args.initial_advertise_peer_urls, &args.listen_peer_urls);
+    if args.force_new_cluster {
+        return Err(CliError::Usage(forcing(args, &advertised)));
+    }
     for url in advertised.iter().chain(&args.advertise_client_urls).chain(&args.join) {
         address(url)?;
     }
-    let initial_cluster = initial_cluster(args, &advertised)?;
-    let own = initial_cluster.iter().find(|member| member.name == args.name);
-    let same = |member: &InitialMember| sorted(&member.peer_urls) == sorted(&advertised);
+    let initial_cluster = initial_cluster(&args.initial_cluster, &args.name, &advertised)?;
     // Who belongs to the cluster is known then, and flags about a new one mean nothing, as in etcd.
-    let has_joined = directory::says_who(&args.data_dir, args.initial_cluster_state);
-    if !has_joined && !own.is_some_and(same) {
-        return Err(CliError::Usage(format!(
-            "--initial-cluster does not name {}={}",
-            args.name,
-            advertised.join(",")
-        )));
+    if !directory::says_who(&args.data_dir, args.initial_cluster_state) {
+        check_named(&initial_cluster, &args.name, &advertised)?;
     }
     Ok(Config {
         data_dir: args.data_dir.clone(),
@@ -299,6 +298,19 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         peer_tls: peer_tls(args)?,
         fatal: None,
     })
+}
+
+/// Says which command etcd's flag stands for: it would change the only copy that is left, at every start anew.
+fn forcing(args: &Args, advertised: &[String]) -> String {
+    let (data_dir, name) = (args.data_dir.display(), &args.name);
+    let cluster: Vec<String> = advertised.iter().map(|url| format!("{name}={url}")).collect();
+    format!(
+        "--force-new-cluster is done once, by another command: keelson snapshot restore --from-data-dir {data_dir} --data-dir \
+         {data_dir}.new --name {name} --initial-cluster {} --initial-advertise-peer-urls {}; then start with --data-dir \
+         {data_dir}.new and without this flag",
+        cluster.join(","),
+        advertised.join(",")
+    )
 }
 
 fn auto_compaction(args: &Args) -> Result<AutoCompaction, CliError> {
@@ -353,13 +365,17 @@ fn sorted(urls: &[String]) -> Vec<String> {
     urls
 }
 
-/// A member with several URLs is named several times, as in etcd.
-fn initial_cluster(args: &Args, advertised: &[String]) -> Result<Vec<InitialMember>, CliError> {
-    if args.initial_cluster.is_empty() {
-        return Ok(vec![InitialMember { name: args.name.clone(), peer_urls: advertised.to_vec() }]);
+/// Reads the members of a cluster: this one alone when none is named. A member with several URLs is named several times, as in etcd.
+pub(crate) fn initial_cluster(
+    pairs: &[String],
+    own_name: &str,
+    advertised: &[String],
+) -> Result<Vec<InitialMember>, CliError> {
+    if pairs.is_empty() {
+        return Ok(vec![InitialMember { name: own_name.to_owned(), peer_urls: advertised.to_vec() }]);
     }
     let mut members: Vec<InitialMember> = Vec::new();
-    for pair in &args.initial_cluster {
+    for pair in pairs {
         let (name, url) = pair
             .split_once('=')
             .ok_or_else(|| CliError::Usage(format!("--initial-cluster: {pair} is not name=URL")))?;
@@ -375,6 +391,19 @@ fn initial_cluster(args: &Args, advertised: &[String]) -> Result<Vec<InitialMemb
 /// Reads a member id, in hexadecimal digits as it is shown everywhere.
 pub(crate) fn member_id(text: &str) -> Result<u64, String> {
     u64::from_str_radix(text, 16).map_err(|_| format!("{text} is not a member id such as 8e9e05c52164694d"))
+}
+
+/// Refuses a cluster that does not name a member with just its URLs.
+pub(crate) fn check_named(
+    cluster: &[InitialMember],
+    name: &str,
+    advertised: &[String],
+) -> Result<(), CliError> {
+    let own = cluster.iter().find(|member| member.name == name);
+    if own.is_some_and(|member| sorted(&member.peer_urls) == sorted(advertised)) {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!("--initial-cluster does not name {name}={}", advertised.join(","))))
 }
 
 /// Returns `host:port` of a URL.
@@ -469,12 +498,17 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_named_in_one_line() {
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 6] = [
             (&["--listen-peer-urls", "127.0.0.1:1"], "is not a URL"),
             (&["--initial-cluster", "x=http://127.0.0.1:1"], "does not name default"),
             (&["--initial-cluster", "nonsense"], "is not name=URL"),
             (&["--election-timeout", "1"], "--election-timeout must be"),
             (&["--cert-file", "x"], "--key-file"),
+            (
+                &["--force-new-cluster", "--data-dir", "d", "--name", "m"],
+                "keelson snapshot restore --from-data-dir d --data-dir d.new --name m --initial-cluster m=http://localhost:2380 \
+                 --initial-advertise-peer-urls http://localhost:2380;",
+            ),
         ];
         for (flags, expected) in cases {
             let message = parse(flags).map(|_| ()).unwrap_err();

@@ -175,13 +175,16 @@ impl Config {
 
     /// Returns the id of the cluster that the initial members form.
     pub(crate) fn cluster_id(&self) -> u64 {
-        let mut hasher = Sha256::new();
-        for id in self.initial_ids().keys() {
-            hasher.update(id.to_be_bytes());
-        }
-        hasher.update(self.cluster_token.as_bytes());
-        first_u64(&hasher.finalize())
+        cluster_id(self.initial_ids().keys(), &self.cluster_token)
     }
+}
+
+/// Returns the id of a new cluster of these members.
+pub(crate) fn cluster_id<'a>(members: impl Iterator<Item = &'a u64>, token: &str) -> u64 {
+    let mut hasher = Sha256::new();
+    members.for_each(|id| hasher.update(id.to_be_bytes()));
+    hasher.update(token.as_bytes());
+    first_u64(&hasher.finalize())
 }
 
 /// Returns the id of an initial member: the same wherever its URLs and token are the same.

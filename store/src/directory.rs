@@ -8,7 +8,7 @@
 //! ballast   room that is given up when the disk is nearly full
 //! diverged  there when this state must not be served: who it was, and whom to ask for another one (`codec`)
 //! diverged-<id>/  such a state, moved aside
-//! joined    there when it was started with `--initial-cluster-state existing` once
+//! joined    there when it was started with `--initial-cluster-state existing` once, or restored from a snapshot
 //! ```
 
 use std::fs::{self, File};
@@ -23,12 +23,13 @@ use crate::config::ClusterState;
 
 const LOCK: &str = "LOCK";
 const MEMBER: &str = "member";
+const UNFINISHED_MEMBER: &str = "member.tmp";
+const WAL: &str = "wal";
+const DATABASE: &str = "db";
 /// Empty file.
 const JOINED: &str = "joined";
 const DIVERGED: &str = "diverged";
 const BALLAST: &str = "ballast";
-const WAL: &str = "wal";
-const DATABASE: &str = "db";
 
 /// Who a data directory belongs to. Written once, before anything else.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -77,7 +78,26 @@ pub(crate) struct Directory {
     pub(crate) identity: StoredIdentity,
     /// Whether this start created it.
     pub(crate) is_new: bool,
-    _lock: Flock<File>,
+    _lock: Lock,
+}
+
+/// Keeps other processes out of a directory.
+pub(crate) struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Locks a directory that exists.
+    ///
+    /// # Errors
+    /// [`DirectoryError::InUse`] when another process has it.
+    pub(crate) fn take(path: &Path) -> Result<Self, DirectoryError> {
+        let file = File::options().create(true).append(true).open(path.join(LOCK));
+        let file = file.map_err(|source| DirectoryError::Io { path: path.to_owned(), source })?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
+        Ok(Self { _file: file })
+    }
 }
 
 impl Directory {
@@ -86,7 +106,7 @@ impl Directory {
         let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         let found = read_identity(path)?;
         fs::create_dir_all(path).map_err(failed)?;
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         let (identity, is_new) = match found {
             Some(found) => {
                 check_owner(path, &found, &wanted)?;
@@ -103,9 +123,7 @@ impl Directory {
     /// Notes, durably, that this directory says who the member is, and no flag about a new cluster does: its id does not follow from
     /// its URLs, or these have changed.
     pub(crate) fn note_joined(&self) -> Result<(), DirectoryError> {
-        let failed = |source| DirectoryError::Io { path: self.path.clone(), source };
-        File::create(self.path.join(JOINED)).map_err(failed)?;
-        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
+        note_joined(&self.path).map_err(|source| DirectoryError::Io { path: self.path.clone(), source })
     }
 
     /// Notes, durably, that the state here must not be served again.
@@ -114,7 +132,7 @@ impl Directory {
     }
 
     pub(crate) fn wal(&self) -> PathBuf {
-        self.path.join(WAL)
+        wal(&self.path)
     }
 
     pub(crate) fn ballast(&self) -> PathBuf {
@@ -122,8 +140,16 @@ impl Directory {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+        database(&self.path)
     }
+}
+
+pub(crate) fn wal(path: &Path) -> PathBuf {
+    path.join(WAL)
+}
+
+pub(crate) fn database(path: &Path) -> PathBuf {
+    path.join(DATABASE)
 }
 
 /// Moves a state aside that must not be served, and returns whose place is to be taken by a new one. Cut short, it goes on at the next
@@ -136,7 +162,7 @@ pub(crate) fn set_aside(path: &Path) -> Result<Option<StoredDivergence>, Directo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let _lock = lock(path)?;
+    let _lock = Lock::take(path)?;
     match read_identity(path)? {
         Some(owner) if owner.member_id == divergence.member_id => {
             move_aside(path, divergence.member_id).map_err(failed)?;
@@ -172,11 +198,15 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, DirectoryError> {
-    let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
-    let lock = File::options().create(true).append(true).open(path.join(LOCK)).map_err(failed)?;
-    Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| DirectoryError::InUse { path: path.to_owned() })
+pub(crate) fn note_joined(path: &Path) -> io::Result<()> {
+    File::create(path.join(JOINED))?;
+    File::open(path)?.sync_all()
+}
+
+/// Whether a directory has no identity and holds nothing that has another name than our files.
+pub(crate) fn is_unowned(path: &Path) -> Result<bool, DirectoryError> {
+    holds_only(path, &[LOCK, UNFINISHED_MEMBER, JOINED, WAL, DATABASE])
+        .map_err(|source| DirectoryError::Io { path: path.to_owned(), source })
 }
 
 /// Checks a data directory without writing: it must be missing, empty or this member's own.
@@ -242,23 +272,25 @@ fn read_identity(path: &Path) -> Result<Option<StoredIdentity>, DirectoryError> 
 
 /// A directory that is missing, or holds only our lock (a first start that was cut short), is empty.
 fn is_empty(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Ok(entries) => {
-            for entry in entries {
-                let name = entry?.file_name();
-                let is_aside = name.to_str().is_some_and(|name| name.starts_with(DIVERGED));
-                if name != LOCK && name != "member.tmp" && name != "lost+found" && !is_aside {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
+    match holds_only(path, &[LOCK, UNFINISHED_MEMBER, "lost+found"]) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
+        other => other,
     }
 }
 
-fn write_identity(path: &Path, identity: &StoredIdentity) -> io::Result<()> {
+/// Whether a directory holds nothing else, but for what was moved aside.
+fn holds_only(path: &Path, names: &[&str]) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let is_aside = name.to_str().is_some_and(|name| name.starts_with(DIVERGED));
+        if !is_aside && !names.iter().any(|known| name == *known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn write_identity(path: &Path, identity: &StoredIdentity) -> io::Result<()> {
     write_whole(path, MEMBER, &codec::encode(Kind::Identity, identity))
 }
 

@@ -3,7 +3,9 @@
 //! Each target is a plain function of bytes. It meets a corpus, which is made here or was saved in `testdata/fuzz`, and a fixed number of
 //! inputs that are a corpus with some damage. `KEELSON_FUZZ_INPUTS=n` runs more.
 
+use std::io::{Read, Seek};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +14,10 @@ use proto::etcdserverpb as pb;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+use crate::backup::{self, HashCheck, Snapshot, SnapshotError};
 use crate::engine::MemoryEngine;
 use crate::mvcc::model::program::commands;
-use crate::mvcc::{Command, Store, snapshot};
+use crate::mvcc::{Assembly, Command, Store, snapshot};
 use crate::wal::disk_sim::SimDisk;
 use crate::wal::{Disk, Entry, LogPosition, Record, Vote, Wal, WalConfig};
 use crate::wire::{decode_command, encode_command, txn_from_wire, txn_to_wire};
@@ -23,6 +26,8 @@ use crate::wire::{decode_command, encode_command, txn_from_wire, txn_to_wire};
 const INPUTS: u64 = 20_000;
 /// And where one is a whole segment.
 const LOG_INPUTS: u64 = 2_000;
+/// And where one is a file of some pages.
+const FILE_INPUTS: u64 = 6_000;
 /// Seeds of programs whose commands are the corpus.
 const PROGRAMS: u64 = 40;
 
@@ -156,6 +161,47 @@ fn any_bytes_as_a_snapshot_are_refused_or_opened() {
         chunks
     });
     fuzz(&corpus.collect::<Vec<_>>(), include_str!("../testdata/fuzz/snapshots.hex"), INPUTS, chunk);
+}
+
+fn store_of(file: &Path) -> Result<Store, SnapshotError> {
+    let snapshot = Snapshot::open(file, HashCheck::Skipped)?;
+    let numbers = snapshot.numbers()?;
+    let mut assembly = Assembly::new(Arc::new(MemoryEngine::new()));
+    snapshot.bring_into(&mut assembly)?;
+    Ok(assembly.finish(numbers)?)
+}
+
+/// Returns the bytes of a snapshot file, without the hash that follows them.
+fn file_of(store: &Store) -> Vec<u8> {
+    let mut file = backup::write(&**store.engine(), tempfile::tempfile().unwrap(), &mut || Ok(())).unwrap();
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// A snapshot file: what is taken is a state, and the same when it was written and taken again.
+fn snapshot_file(bytes: &[u8], file: &Path) {
+    std::fs::write(file, bytes).unwrap();
+    let Ok(store) = store_of(file) else { return };
+    std::fs::write(file, file_of(&store)).unwrap();
+    assert_eq!(store_of(file).unwrap().digest(), store.digest());
+}
+
+#[test]
+fn any_bytes_as_a_snapshot_file_are_refused_or_taken_in_one_way() {
+    let ours = (0..PROGRAMS).map(|seed| {
+        let mut store = Store::open(Arc::new(MemoryEngine::new())).unwrap();
+        for command in commands(seed) {
+            store.apply(&command).unwrap();
+        }
+        store.commit().unwrap();
+        file_of(&store)
+    });
+    let corpus: Vec<Vec<u8>> = ours.chain(backup::recorded_files()).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fuzz(&corpus, "", FILE_INPUTS, |bytes| snapshot_file(bytes, &file));
 }
 
 /// The bytes of a segment: they are refused with their place, or what is found is found again.

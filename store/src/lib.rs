@@ -6,6 +6,8 @@ compile_error!(
 
 pub mod admin;
 pub mod auth;
+pub mod backup;
+mod bbolt;
 pub mod cli;
 mod codec;
 pub mod config;

@@ -32,7 +32,7 @@ impl User {
         record.encode_to_vec().into()
     }
 
-    pub(super) fn decode(bytes: Bytes) -> Result<Self, EngineError> {
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, EngineError> {
         let record = wire::AuthUser::decode(bytes).map_err(|error| corrupt(b"user", &error.to_string()))?;
         check_format(record.format)?;
         Ok(Self {
@@ -55,6 +55,12 @@ impl Role {
         Self { name, permissions: BTreeMap::new() }
     }
 
+    /// Returns a role with these permissions; of several on one range the last one counts.
+    pub(crate) fn with(name: String, permissions: impl IntoIterator<Item = Permission>) -> Self {
+        let permissions = permissions.into_iter().map(|permission| (permission.range, permission.kind));
+        Self { name, permissions: permissions.collect() }
+    }
+
     /// Returns the permissions in order of their start keys.
     pub fn permissions(&self) -> impl Iterator<Item = Permission> {
         self.permissions.iter().map(|(range, kind)| Permission { kind: *kind, range: range.clone() })
@@ -69,7 +75,7 @@ impl Role {
         record.encode_to_vec().into()
     }
 
-    pub(super) fn decode(bytes: Bytes) -> Result<Self, EngineError> {
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, EngineError> {
         let record = wire::AuthRole::decode(bytes).map_err(|error| corrupt(b"role", &error.to_string()))?;
         check_format(record.format)?;
         let mut permissions = BTreeMap::new();

@@ -134,6 +134,22 @@ impl AuthState {
         Ok(())
     }
 
+    /// Returns the records of a state that is brought in from elsewhere. `state` is what [`AuthState::state_record`] made.
+    pub(crate) fn records(
+        state: Bytes,
+        users: &[User],
+        roles: &[Role],
+    ) -> impl Iterator<Item = (RecordKey, Bytes)> {
+        let users = users.iter().map(|user| (RecordKey::User(user.name.clone()), user.encode()));
+        let roles = roles.iter().map(|role| (RecordKey::Role(role.name.clone()), role.encode()));
+        std::iter::once((RecordKey::State, state)).chain(users).chain(roles)
+    }
+
+    /// Returns the record that says whether users and roles count, and how often they have changed.
+    pub(crate) fn state_record(enabled: bool, revision: u64) -> Bytes {
+        wire::AuthState { format: STATE_FORMAT, enabled, revision }.encode_to_vec().into()
+    }
+
     /// Works out what follows from the records.
     pub(crate) fn loaded(&mut self) {
         let names: Vec<String> = self.users.keys().cloned().collect();
@@ -359,8 +375,7 @@ impl AuthState {
 
     /// Returns the record of the state as it is stored.
     fn record(&self) -> Option<Bytes> {
-        let record = wire::AuthState { format: STATE_FORMAT, enabled: self.enabled, revision: self.revision };
-        self.is_stored.then(|| record.encode_to_vec().into())
+        self.is_stored.then(|| Self::state_record(self.enabled, self.revision))
     }
 }
 

@@ -137,8 +137,14 @@ impl ConnectionArgs {
 impl Connection {
     /// Returns a request with what the user proves itself with.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.long_request(message);
         request.set_timeout(CALL_TIMEOUT);
+        request
+    }
+
+    /// Returns the same for a call whose answer may take any time, as long as the connection shows signs of life.
+    pub(crate) fn long_request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         if let Some(token) = &self.token {
             request.metadata_mut().insert("token", token.clone());
         }

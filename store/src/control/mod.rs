@@ -6,4 +6,5 @@
 mod connection;
 pub mod member;
 
+pub(crate) use connection::Connection;
 pub use connection::ConnectionArgs;

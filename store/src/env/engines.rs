@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Engines, WriteIndex};
+use crate::backup::SPOOL_PREFIX;
 use crate::directory::{Directory, StoredDivergence};
 use crate::engine::{Engine, EngineError, MemoryEngine, RocksEngine, RocksOptions};
 use crate::wal::disk_fs::create_directory;
@@ -84,14 +85,18 @@ impl FsEngines {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Removes engines that are not current: left over from an unfinished snapshot or replaced by one. Their indexes go too, and
-    /// those that were not finished.
+    /// Removes engines that are not current: left over from an unfinished snapshot or replaced by one. Their indexes go too, those
+    /// that were not finished, and files that were to have no name.
     fn remove_others(&self, current: u64) -> io::Result<()> {
         let index = self.index_path(current);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
+            if name.starts_with(SPOOL_PREFIX) {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
             let number = name.parse::<u64>().ok();
             if entry.file_type()?.is_dir() && number.is_some_and(|number| number != current) {
                 fs::remove_dir_all(entry.path())?;
@@ -134,6 +139,10 @@ impl Engines for FsEngines {
         let engine = self.create(number)?;
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         Ok(Arc::new(engine))
+    }
+
+    fn scratch(&self) -> Option<PathBuf> {
+        Some(self.directory.clone())
     }
 
     fn abandon(&self, divergence: &StoredDivergence) -> io::Result<()> {
@@ -297,6 +306,10 @@ impl Engines for SimEngines {
         Ok(Arc::new(staged))
     }
 
+    fn scratch(&self) -> Option<PathBuf> {
+        None
+    }
+
     fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64> {
         let engine = self.lock().number;
         let mut written = Vec::new();
@@ -350,6 +363,16 @@ mod tests {
         assert!(engines(directory.path()).inspect().unwrap().is_none());
         engines(directory.path()).open().unwrap();
         assert!(engines(directory.path()).inspect().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_snapshot_goes_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(engines(directory.path()).open().unwrap());
+        let left = directory.path().join(format!("db/{SPOOL_PREFIX}0123456789abcdef"));
+        fs::write(&left, "half").unwrap();
+        drop(engines(directory.path()).open().unwrap());
+        assert!(!left.exists());
     }
 
     #[test]

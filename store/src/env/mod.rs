@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,12 +49,15 @@ pub trait Engines: Send + Sync + 'static {
     /// When the engine fails.
     fn stage(&self) -> Result<Arc<dyn Engine>, EngineError>;
 
+    /// Returns where files may stand for a while; `None` where there are no files.
+    fn scratch(&self) -> Option<PathBuf>;
+
     /// Leaves word for the next start that the state here must not be served; durable on return. Where nothing outlives a process there
     /// is nothing to do.
     ///
     /// # Errors
     /// When the disk fails.
-    fn abandon(&self, divergence: &StoredDivergence) -> std::io::Result<()> {
+    fn abandon(&self, divergence: &StoredDivergence) -> io::Result<()> {
         let _nothing_to_keep = divergence;
         Ok(())
     }

@@ -1,14 +1,20 @@
 //! The Maintenance service.
 
-use futures::stream::BoxStream;
+use std::io;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use pb::maintenance_server::Maintenance as Service;
 use proto::etcdserverpb as pb;
 use semver::Version;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tonic::{Request, Response, Status};
 
 use super::Edge;
 use super::status::{self, alarm_text};
 use crate::auth::Access;
+use crate::backup::Spooled;
 use crate::mvcc::{Alarm, Revision};
 
 pub(crate) struct MaintenanceService {
@@ -18,6 +24,9 @@ pub(crate) struct MaintenanceService {
 /// The etcd version whose API this is. Clients switch features on by it: 3.7 is announced once all of 3.7 is here.
 pub(crate) const ETCD_VERSION: &str = "3.6.0";
 pub(crate) const STORAGE_VERSION: &str = "3.6.0";
+
+/// Length of a message of a snapshot (etcd's).
+const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 
 impl MaintenanceService {
     /// Returns the alarms that the answer names: those asked for, the one raised, or the one that was raised until now.
@@ -49,6 +58,73 @@ impl MaintenanceService {
 
 fn wire_size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A snapshot on its way: the file, and then the hash of all of it.
+struct Sending {
+    file: tokio::fs::File,
+    remaining: u64,
+    hasher: Option<Sha256>,
+    /// Ends with the file.
+    _place: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Sending {
+    fn new(spooled: Spooled) -> Self {
+        let Spooled { file, length, place } = spooled;
+        let file = tokio::fs::File::from_std(file);
+        Self { file, remaining: length, hasher: Some(Sha256::new()), _place: place }
+    }
+
+    fn into_stream(self) -> impl futures::Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
+        stream::once(self.rewound()).flat_map(|rewound| match rewound {
+            Ok(sending) => stream::unfold(sending, Self::next).left_stream(),
+            Err(error) => stream::once(async move { Err(unreadable(&error)) }).right_stream(),
+        })
+    }
+
+    async fn rewound(mut self) -> io::Result<Self> {
+        self.file.rewind().await.map(|_| self)
+    }
+
+    async fn next(mut self) -> Option<(Result<pb::SnapshotResponse, Status>, Self)> {
+        let read = self.read().await;
+        match read {
+            Ok(None) => None,
+            Ok(Some(blob)) => Some((Ok(self.message(blob)), self)),
+            Err(error) => {
+                self.hasher = None;
+                Some((Err(unreadable(&error)), self))
+            }
+        }
+    }
+
+    /// Returns the next piece of the file, or the hash, or nothing.
+    async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.remaining == 0 {
+            return Ok(self.hasher.take().map(|hasher| hasher.finalize().to_vec()));
+        }
+        let Some(hasher) = &mut self.hasher else { return Ok(None) };
+        let length = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(SNAPSHOT_CHUNK_BYTES);
+        let mut blob = vec![0; length];
+        self.file.read_exact(&mut blob).await?;
+        hasher.update(&blob);
+        self.remaining -= u64::try_from(length).expect("usize fits in u64");
+        Ok(Some(blob))
+    }
+
+    fn message(&self, blob: Vec<u8>) -> pb::SnapshotResponse {
+        pb::SnapshotResponse {
+            header: None,
+            remaining_bytes: self.remaining,
+            blob: blob.into(),
+            version: STORAGE_VERSION.to_owned(),
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    Status::internal(format!("cannot read the snapshot back: {error}"))
 }
 
 #[tonic::async_trait]
@@ -133,7 +209,8 @@ impl Service for MaintenanceService {
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.edge.guard(&request).permit(Access::Admin).await?;
-        Err(Status::unimplemented("not implemented: snapshots over the etcd API"))
+        let spooled = self.edge.admin.snapshot().await?;
+        Ok(Response::new(Sending::new(spooled).into_stream().boxed()))
     }
 
     async fn move_leader(

@@ -1,7 +1,10 @@
 //! Cluster and maintenance on top of raft.
 
+use std::sync::Arc;
+
 use super::Member;
 use crate::admin::{AddedMember, Admin, AdminError, KeySpaceHash, MemberInfo, MemberNumbers};
+use crate::backup::{BackupError, SpoolError, Spooled};
 use crate::kv::KvError;
 use crate::membership::{Change, Denial, Kind, checked_urls, new_member_id};
 use crate::metrics::Counters;
@@ -38,6 +41,19 @@ impl From<Denial> for AdminError {
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+impl From<SpoolError> for AdminError {
+    fn from(error: SpoolError) -> Self {
+        let line = crate::env::error_chain(&error);
+        match error {
+            SpoolError::Busy | SpoolError::NoRoom { .. } | SpoolError::Backup(BackupError::NoRoom { .. }) => {
+                Self::SnapshotRefused(line)
+            }
+            // The state itself is not touched, so the member goes on.
+            SpoolError::File { .. } | SpoolError::Backup(_) => Self::SnapshotFailed(line),
+        }
+    }
 }
 
 impl Member {
@@ -158,6 +174,17 @@ impl Admin for Member {
 
     async fn promote_member(&self, id: u64) -> Result<Vec<MemberInfo>, AdminError> {
         self.change(Change::Promote { id }).await
+    }
+
+    async fn snapshot(&self) -> Result<Spooled, AdminError> {
+        let env = self.node.env();
+        let folder = env.engines.scratch();
+        let folder = folder.ok_or(AdminError::Unimplemented("snapshots of a store without files"))?;
+        let (engine, row_bytes) = {
+            let store = self.node.machine().store();
+            (Arc::clone(store.engine()), store.row_bytes().all)
+        };
+        Ok(self.spool.snapshot(env, &folder, engine, row_bytes).await?)
     }
 
     async fn move_leader(&self, target: u64) -> Result<(), AdminError> {

@@ -13,6 +13,7 @@ use super::room::Limits;
 use super::space::Space;
 use super::upkeep::Upkeep;
 use super::{AutoCompaction, Leases, auto_compaction, bootstrap, divergence, serve};
+use crate::backup::Spool;
 use crate::config::{Config, Join, Timing};
 use crate::directory::{Directory, DirectoryError, StoredDivergence, StoredIdentity};
 use crate::env::engines::FsEngines;
@@ -102,6 +103,7 @@ pub struct Member {
     pub(super) leases: Arc<Leases>,
     pub(super) space: Arc<Space>,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) spool: Spool,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
     runtime: Mutex<Option<Runtime>>,
@@ -120,7 +122,8 @@ struct Parts {
 impl Parts {
     fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
         let Self { hub, leases, space, sessions, peer_address, stop } = self;
-        Member { node, hub, leases, space, sessions, peer_address, stop, runtime: Mutex::new(runtime) }
+        let (spool, runtime) = (Spool::default(), Mutex::new(runtime));
+        Member { node, hub, leases, space, sessions, spool, peer_address, stop, runtime }
     }
 }
 

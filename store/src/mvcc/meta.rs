@@ -20,6 +20,9 @@ const ALARM: &[u8] = b"alarm/";
 const LEASE: &[u8] = b"lease/";
 const AUTH: &[u8] = b"auth/";
 const DELETION: &[u8] = b"deletion/";
+const AUTH_STATE: &[u8] = b"auth/state";
+const AUTH_USER: &[u8] = b"auth/user/";
+const AUTH_ROLE: &[u8] = b"auth/role/";
 const REPLICATION: &[u8] = b"replication/";
 
 fn meta_key(parts: [&[u8]; 2]) -> Bytes {
@@ -68,15 +71,56 @@ pub(crate) fn deletion_row(key: &[u8]) -> Result<RowId, EngineError> {
 /// Returns the key of a record of users and roles.
 pub(crate) fn auth_key(key: &RecordKey) -> Bytes {
     match key {
-        RecordKey::State => meta_key([AUTH, b"state"]),
-        RecordKey::User(name) => meta_key([b"auth/user/", name.as_bytes()]),
-        RecordKey::Role(name) => meta_key([b"auth/role/", name.as_bytes()]),
+        RecordKey::State => meta_key([AUTH_STATE, b""]),
+        RecordKey::User(name) => meta_key([AUTH_USER, name.as_bytes()]),
+        RecordKey::Role(name) => meta_key([AUTH_ROLE, name.as_bytes()]),
     }
 }
 
 /// Returns the first and the first-behind key of all records of users and roles.
 pub(crate) fn auth_keys() -> (Bytes, Bytes) {
     (meta_key([AUTH, b""]), meta_key([b"auth0", b""]))
+}
+
+/// What a meta key is the key of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetaKey<'a> {
+    State,
+    Alarm,
+    Lease,
+    AuthState,
+    AuthUser,
+    AuthRole,
+    /// What only a saved index needs.
+    Deletion,
+    Replication(&'a str),
+}
+
+impl<'a> MetaKey<'a> {
+    /// Reads a key of the engine; `None` for that of a row.
+    ///
+    /// # Errors
+    /// When it is an unknown meta key.
+    pub(crate) fn of(key: &'a [u8]) -> Result<Option<Self>, EngineError> {
+        let Some((&META_PREFIX, name)) = key.split_first() else { return Ok(None) };
+        let known = [
+            (STATE, Self::State),
+            (ALARM, Self::Alarm),
+            (LEASE, Self::Lease),
+            (AUTH_STATE, Self::AuthState),
+            (AUTH_USER, Self::AuthUser),
+            (AUTH_ROLE, Self::AuthRole),
+            (DELETION, Self::Deletion),
+        ];
+        if let Some(record) = name.strip_prefix(REPLICATION) {
+            let record = std::str::from_utf8(record);
+            return record
+                .map(|record| Some(Self::Replication(record)))
+                .map_err(|_| corrupt(key, "unknown key"));
+        }
+        let found = known.iter().find(|(prefix, _)| name.starts_with(prefix));
+        found.map(|(_, kind)| Some(*kind)).ok_or_else(|| corrupt(key, "unknown key"))
+    }
 }
 
 /// Returns the key of a record that the replication layer keeps beside the data.

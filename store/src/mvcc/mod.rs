@@ -2,7 +2,7 @@
 //! only as the `Engine` trait.
 //!
 //! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `alarms`, `meta`, `digest`), what
-//! is done (`store`, `txn`, `range`, `compact`), who may do it (`authorize`, over `crate::auth`), and copies of it all (`snapshot`).
+//! is done (`store`, `txn`, `range`, `compact`), who may do it (`authorize`, over `crate::auth`), and copies of it all (`snapshot`, `assemble`).
 //!
 //! Invariants: a transaction that changes anything adds exactly one revision; rows are never rewritten; nothing readable is
 //! ever collected; the same commands give the same bytes on every member.
@@ -21,6 +21,7 @@ mod leases;
 mod meta;
 mod row;
 
+mod assemble;
 mod authorize;
 mod compact;
 mod history;
@@ -36,6 +37,7 @@ pub(crate) mod model;
 mod tests;
 
 pub use alarms::{Alarm, AlarmKind};
+pub(crate) use assemble::{Assembly, Numbers};
 pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
 pub use compact::Collection;
 pub use history::{History, HistoryLimits};
@@ -43,7 +45,7 @@ pub use index::RowBytes;
 pub use index::saved::SavedIndexError;
 pub(crate) use index::saved::{KEYS_MAX, Mark, Writer};
 pub use leases::Lease;
-pub(crate) use meta::{STATE_FORMAT, check_format};
+pub(crate) use meta::{MetaKey, STATE_FORMAT, StateRecord, check_format};
 pub use range::Bounded;
 pub use refusal::Refusal;
 pub use request::{

@@ -14,6 +14,7 @@
 //! - [`network`], [`server`]: what members ask each other, both ends; [`coalesce`] and [`forward`] save messages.
 //! - [`address_book`]: where members are now.
 //! - [`members`]: who belongs to the cluster; [`reconfigure`] changes it, and [`change_wire`] carries changes to the leader.
+//! - [`founding`]: the same for a state that is copied out or brought in.
 //! - [`read_index`]: one confirmation of leadership for all who read.
 //! - [`slow`]: where the time of slow requests went.
 //! - [`tuning`]: what openraft is told.
@@ -24,6 +25,7 @@ pub(crate) mod change_wire;
 pub(crate) mod coalesce;
 pub(crate) mod convert;
 pub(crate) mod forward;
+pub(crate) mod founding;
 pub(crate) mod log_store;
 pub(crate) mod members;
 pub(crate) mod network;

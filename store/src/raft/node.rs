@@ -165,7 +165,7 @@ impl Node {
         let log_failed = |source| StartError::Wal { directory: env.disk.free_space().path, source };
         let engine_failed = |source| StartError::Engine { directory: env.engines.directory(), source };
         let log = Wal::inspect(Arc::clone(&env.disk), config.wal).map_err(log_failed)?;
-        let found = Found::read(&env).map_err(engine_failed)?;
+        let found = Found::read(&*env.engines).map_err(engine_failed)?;
         if found.has_removed(config.identity.member_id) {
             return Err(StartError::Removed);
         }
@@ -639,7 +639,7 @@ async fn supervise(node: Arc<Node>, stop: CancellationToken) {
 }
 
 /// Log and database must be of one piece (safety rule 4). The log is made first, so a database without one has lost it.
-fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
+pub(crate) fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
     let LogState { vote, purged, last, committed: _ } = log.sum();
     let applied = found.applied();
     if applied.is_some() && vote.is_none() {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::state_machine::Machine;
 use crate::engine::{Engine, EngineError};
-use crate::env::{Env, error_chain};
+use crate::env::{Engines, error_chain};
 use crate::mvcc::{Collection, KEYS_MAX, Mark, Revision, Store, Writer};
 
 /// How saving ended.
@@ -26,8 +26,8 @@ pub(super) enum Saving {
 }
 
 /// Opens a store for a start, and says whether there was a saved index that fits.
-pub(super) fn open(env: &Env, engine: Arc<dyn Engine>) -> Result<(Store, bool), EngineError> {
-    let found = match env.engines.saved_index() {
+pub(super) fn open(engines: &dyn Engines, engine: Arc<dyn Engine>) -> Result<(Store, bool), EngineError> {
+    let found = match engines.saved_index() {
         Ok(None) => return Ok((Store::open(engine)?, false)),
         Ok(Some(mut saved)) => {
             Store::open_saved(Arc::clone(&engine), &mut *saved)?.map_err(|error| error_chain(&error))
@@ -111,7 +111,7 @@ mod tests {
     use super::super::types::SnapshotMeta;
     use super::*;
     use crate::env::engines::SimEngines;
-    use crate::env::{Engines, EnvParts, Place};
+    use crate::env::{Env, EnvParts, Place};
     use crate::mvcc::{Command, Op, Put, Txn};
     use crate::net::TcpNet;
     use crate::wal::disk_sim::SimDisk;
@@ -142,7 +142,7 @@ mod tests {
             fatal: Arc::new(|message| panic!("{message}")),
             seed: 1,
         });
-        Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&env).unwrap()).unwrap())
+        Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&*env.engines).unwrap()).unwrap())
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConf
 use crate::auth::SessionChange;
 use crate::config::SLOW_AFTER;
 use crate::engine::{Engine, EngineError};
-use crate::env::Env;
+use crate::env::{Engines, Env};
 use crate::lease::LeaseChange;
 use crate::mvcc::divergence::Verdict;
 use crate::mvcc::{self, Applied, Collection, Command, Store};
@@ -35,9 +35,9 @@ use crate::wire::decode_command;
 pub(crate) type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
 /// Names of our records beside the data.
-const APPLIED_RECORD: &str = "applied";
-const MEMBERSHIP_RECORD: &str = "membership";
-const REMOVED_RECORD: &str = "removed";
+pub(super) const APPLIED_RECORD: &str = "applied";
+pub(super) const MEMBERSHIP_RECORD: &str = "membership";
+pub(super) const REMOVED_RECORD: &str = "removed";
 /// Comparisons that a member remembers: the last one, and some for a leader that is behind.
 const COMPARISONS_NOTED: usize = 4;
 /// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
@@ -139,8 +139,8 @@ impl Found {
     ///
     /// # Errors
     /// When the engine fails or holds damaged records.
-    pub(crate) fn read(env: &Env) -> Result<Self, EngineError> {
-        let opened = env.engines.inspect()?.map(|engine| saved_index::open(env, engine)).transpose()?;
+    pub(crate) fn read(engines: &dyn Engines) -> Result<Self, EngineError> {
+        let opened = engines.inspect()?.map(|engine| saved_index::open(engines, engine)).transpose()?;
         let (store, had_index) = opened.map_or((None, false), |(store, had)| (Some(store), had));
         let replication = store.as_ref().map(read_replication).transpose()?.unwrap_or_default();
         Ok(Self { store, had_index, replication })
@@ -148,6 +148,11 @@ impl Found {
 
     pub(crate) fn is_new(&self) -> bool {
         self.store.is_none()
+    }
+
+    /// Returns the state itself.
+    pub(crate) fn into_store(self) -> Option<Store> {
+        self.store
     }
 
     /// Returns the index of the last applied entry.

@@ -54,7 +54,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let (sender, _thread) = driver.spawn_thread(Arc::clone(&env.disk), config).unwrap();
-        let machine = Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&env).unwrap()).unwrap());
+        let machine =
+            Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&*env.engines).unwrap()).unwrap());
         Ok(((), LogStore::new(shared, sender), StateMachine { machine }))
     }
 }

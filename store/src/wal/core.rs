@@ -122,6 +122,14 @@ impl Inspected {
         self.replay.is_new()
     }
 
+    /// Returns everything that was found, also what may not be durable: only for a log that nobody goes on with.
+    ///
+    /// # Errors
+    /// When the records do not follow each other.
+    pub fn into_recovered(self) -> Result<Recovered, WalError> {
+        self.replay.unrepaired(&self.config)
+    }
+
     /// Repairs a torn tail and makes everything that was found durable.
     ///
     /// # Errors
@@ -148,7 +156,8 @@ impl Inspected {
             pending: Vec::new(),
             poisoned: false,
         };
-        let tail = std::mem::take(&mut replay.tail);
+        let tail: Vec<Record> =
+            std::mem::take(&mut replay.tail).into_iter().map(|found| found.record).collect();
         let flushed = wal.start_segment(replay.previous, &tail)?;
         let recovered = replay.finish(&wal.config, &tail, &flushed)?;
         Ok((wal, recovered))

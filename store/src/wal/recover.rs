@@ -32,8 +32,8 @@ pub(crate) struct Replay {
     pub(crate) state: LogState,
     pub(crate) entries: VecDeque<LoggedEntry>,
     cached_bytes: usize,
-    /// Records above the last proven offset.
-    pub(crate) tail: Vec<Record>,
+    /// Records above the last proven offset, where they stand.
+    pub(crate) tail: Vec<Found>,
     pub(crate) sealed: VecDeque<Sealed>,
     pub(crate) next_sequence: u64,
     /// Sequence and counted bytes of the last segment.
@@ -136,8 +136,8 @@ impl Replay {
 
     fn fold_tail(&mut self) -> Result<(), WalError> {
         self.end = self.state;
-        for record in &self.tail {
-            self.end.apply(record)?;
+        for found in &self.tail {
+            self.end.apply(&found.record)?;
         }
         Ok(())
     }
@@ -181,8 +181,16 @@ impl Replay {
             scan.records.into_iter().partition(|found| found.batch_end <= proven);
         self.previous = (sequence, proven);
         self.unproven_start = scan.unproven_start;
-        self.tail = tail.into_iter().map(|found| found.record).collect();
+        self.tail = tail;
         self.fold_segment(sequence, counted, config)
+    }
+
+    /// Adds the tail where it stands.
+    pub(crate) fn unrepaired(mut self, config: &WalConfig) -> Result<Recovered, WalError> {
+        for found in std::mem::take(&mut self.tail) {
+            self.fold(&found.record, found.location, config.cache_bytes_max)?;
+        }
+        Ok(Recovered { state: self.state, entries: self.entries })
     }
 
     /// Adds the rewritten tail with its new places.

@@ -32,7 +32,7 @@ const MODEL_PROGRAMS: &str = "5000";
 /// A mutant that makes its test run longer than this has made it hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Test programs that `killed_by` may name.
-const TARGETS: [&str; 5] = ["lib", "crash", "cluster", "members", "http"];
+const TARGETS: [&str; 6] = ["lib", "crash", "cluster", "members", "http", "snapshot"];
 
 pub fn run(args: &Args) -> Result<()> {
     let mutants = mutants();

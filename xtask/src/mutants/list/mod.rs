@@ -1,5 +1,6 @@
 //! The mutants: each is one bug that somebody could write, what it breaks, and the test that finds it.
 
+mod backup;
 mod core;
 mod reads;
 mod service;
@@ -19,5 +20,5 @@ pub struct Mutant {
 
 /// Returns all of them.
 pub fn mutants() -> Vec<Mutant> {
-    [core::MUTANTS, reads::MUTANTS, service::MUTANTS].concat()
+    [core::MUTANTS, reads::MUTANTS, service::MUTANTS, backup::MUTANTS].concat()
 }
