@@ -5,9 +5,10 @@
 //! ```
 //!
 //! - [`layout`], [`record`]: what etcd keeps where.
-//! - [`write`]: a state as a file. [`spool`]: the same for a running member, on its way to a client.
+//! - [`mod@write`]: a state as a file. [`spool`]: the same for a running member, on its way to a client.
 //! - [`read`]: a file, checked, into a state. [`checksum`]: the hash that etcd's tools show.
-//! - [`restore`]: a new data directory from a file, or from [`remains`] of a lost cluster. [`founder`]: its ids; [`draft`]: it comes into being whole.
+//! - [`mod@restore`]: a new data directory from a file, or from [`remains`] of a lost cluster. [`founder`]: its ids;
+//!   [`draft`]: it comes into being whole.
 //! - [`save`]: a file from a running member, of ours or etcd's.
 //! - [`cli`]: the commands. [`show`]: what they print.
 //!

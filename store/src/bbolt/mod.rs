@@ -6,9 +6,9 @@
 //! bucket      a tree of pages, or one small page inside the value that names it
 //! ```
 //!
-//! - [`format`]: the fields of pages.
+//! - [`mod@format`]: the fields of pages.
 //! - [`read`]: walks buckets in key order. It believes nothing: every offset is checked, and keys must ascend.
-//! - [`write`]: takes keys in order, and keeps one page of each level in memory.
+//! - [`mod@write`]: takes keys in order, and keeps one page of each level in memory.
 //!
 //! It knows nothing of what etcd keeps in buckets, and cannot change a file: transactions and free pages are no part of this.
 
