@@ -104,7 +104,10 @@ fn what_only_a_saved_index_needs_is_no_part_of_a_snapshot() {
     store.begin_saving().unwrap();
     apply(&mut store, Op::DeleteRange(DeleteRange { range: KeyRange::single("goes"), prev_kv: false }));
     store.apply(&Command::Compact { revision: store.current_revision() }).unwrap().answer.unwrap();
-    while store.collect(10).unwrap() == Collection::MoreToDo {}
+    store.commit().unwrap();
+    while store.collect(10).unwrap() == Collection::MoreToDo {
+        store.commit().unwrap();
+    }
     store.commit().unwrap();
     let mut remembered = 0;
     let mut count = |key: &[u8], _: &[u8]| {
