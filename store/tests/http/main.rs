@@ -208,10 +208,12 @@ async fn reflection_lists_what_is_served_and_describes_it() {
         answers.into_inner().map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
     let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["etcdserverpb.KV", "v3lockpb.Lock", "v3electionpb.Election", "grpc.health.v1.Health"] {
+    let [ours, health] = ["keelson.store.v1.Members", "grpc.health.v1.Health"];
+    for name in ["etcdserverpb.KV", "v3lockpb.Lock", "v3electionpb.Election", health, ours] {
         assert!(names.contains(&name), "{names:?}");
     }
-    assert!(!names.iter().any(|name| name.starts_with("keelson")), "not served here: {names:?}");
+    let others = names.iter().filter(|name| name.starts_with("keelson") && **name != ours);
+    assert_eq!(others.count(), 0, "not served here: {names:?}");
     assert!(matches!(&answers[1], MessageResponse::FileDescriptorResponse(_)), "{answers:?}");
     drop(client);
     server.stop().await;
