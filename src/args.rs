@@ -32,7 +32,8 @@ enum Command {
     /// Runs the store alone, with etcd's flag names and ETCD_ variables.
     Store(Box<store::cli::Args>),
     /// Says who belongs to the store's cluster, and changes it.
-    Member(store::control::member::Args),
+    #[command(subcommand)]
+    Member(store::control::member::Command),
     /// Saves, shows and restores snapshots of the store, in etcd's format.
     #[command(subcommand)]
     Snapshot(store::backup::cli::Command),
@@ -72,7 +73,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Server(args) => server::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Store(args) => crate::wiring::run_store(*args),
-        Command::Member(args) => crate::wiring::run_member(args),
+        Command::Member(command) => crate::wiring::run_member(command),
         Command::Snapshot(command) => crate::wiring::run_snapshot(command),
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),

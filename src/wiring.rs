@@ -62,9 +62,9 @@ pub fn run_store(args: store::cli::Args) -> Result<ExitCode> {
 }
 
 /// Runs `keelson member`.
-pub fn run_member(args: store::control::member::Args) -> Result<ExitCode> {
+pub fn run_member(command: store::control::member::Command) -> Result<ExitCode> {
     transport::install_crypto();
-    runtime()?.block_on(store::control::member::run(args)).map_err(store_error)?;
+    runtime()?.block_on(store::control::member::run(command)).map_err(store_error)?;
     Ok(ExitCode::SUCCESS)
 }
 

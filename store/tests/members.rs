@@ -260,6 +260,57 @@ async fn a_dead_member_is_replaced_in_one_go() {
     cluster.stop().await;
 }
 
+#[derive(clap::Parser)]
+struct MemberCli {
+    #[command(subcommand)]
+    command: store::control::member::Command,
+}
+
+/// Runs `keelson member` as a person types it.
+async fn keelson_member(server: &Server, words: &[&str]) -> Result<(), String> {
+    let endpoint = format!("--endpoints={}", server.address);
+    let words = ["member"].into_iter().chain(words.iter().copied()).chain([endpoint.as_str()]);
+    let cli = <MemberCli as clap::Parser>::try_parse_from(words).map_err(|error| error.to_string())?;
+    store::control::member::run(cli.command).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_added_replaced_and_removed_from_the_command_line() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    let member = Arc::clone(cluster.member("m0"));
+    let server = Server::of(Edge::new(&member)).await;
+    for name in ["m1", "m2"] {
+        let port = free_port();
+        keelson_member(&server, &["add", name, "--peer-urls", &url(port)]).await.unwrap();
+        cluster.ports.insert(name.to_owned(), port);
+        cluster.join(name).await.unwrap();
+        cluster.await_voter("m0", cluster.id(name)).await;
+    }
+    let dead = cluster.id("m1");
+    cluster.kill("m1");
+    cluster.ports.remove("m1");
+    let port = free_port();
+    cluster.ports.insert("m3".to_owned(), port);
+    let id = format!("{dead:x}");
+    let replace = ["replace", &id, "--name", "m3", "--peer-urls", &url(port), "--no-wait"];
+    until("a leader that knows who is there", async || keelson_member(&server, &replace).await.ok()).await;
+    let refused = keelson_member(&server, &replace).await.unwrap_err();
+    assert!(refused.ends_with("member is being replaced already"), "{refused}");
+    cluster.join("m3").await.unwrap();
+    cluster.await_replaced("m0", dead, cluster.id("m3")).await;
+    let refused =
+        keelson_member(&server, &["promote", &format!("{:x}", cluster.id("m3"))]).await.unwrap_err();
+    assert!(refused.ends_with("can only promote a learner member"), "{refused}");
+    keelson_member(&server, &["list"]).await.unwrap();
+    keelson_member(&server, &["remove", &format!("{:x}", cluster.id("m2"))]).await.unwrap();
+    assert_eq!(cluster.member("m0").members(true).await.unwrap().len(), 2);
+    server.stop().await;
+    cluster.end_of("m2").await;
+    cluster.kill("m2");
+    drop(member);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_lost_its_disk_joins_under_its_old_address() {
     let mut cluster = Cluster::start(&["m0", "m1", "m2"]).await;

@@ -15,26 +15,21 @@ use crate::cli::{CliError, address, member_id};
 /// Between two looks at a replacement that is under way.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Arguments of `keelson member`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(subcommand)]
-    command: Command,
-}
-
 /// Lists, adds, promotes, replaces and removes members of the store's cluster.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Lists the members
     List {
+        #[command(flatten)]
+        connection: ConnectionArgs,
         /// How to show them
         #[arg(long, short = 'w', env = "ETCDCTL_WRITE_OUT", value_enum, default_value = "simple")]
         write_out: Output,
     },
     /// Adds a member; one that is no learner votes once it has caught up
     Add {
+        #[command(flatten)]
+        connection: ConnectionArgs,
         /// Name that the member will be started with
         name: String,
         /// Peer URLs of the member
@@ -46,12 +41,16 @@ pub enum Command {
     },
     /// Gives a learner a vote
     Promote {
+        #[command(flatten)]
+        connection: ConnectionArgs,
         /// Id of the learner
         #[arg(value_parser = member_id)]
         id: u64,
     },
     /// Puts a new member in the place of another one, dead or alive, in one change once the new one has caught up
     Replace {
+        #[command(flatten)]
+        connection: ConnectionArgs,
         /// Id of the member that leaves
         #[arg(value_parser = member_id)]
         id: u64,
@@ -67,10 +66,24 @@ pub enum Command {
     },
     /// Removes a member for good
     Remove {
+        #[command(flatten)]
+        connection: ConnectionArgs,
         /// Id of the member
         #[arg(value_parser = member_id)]
         id: u64,
     },
+}
+
+impl Command {
+    fn connection(&self) -> &ConnectionArgs {
+        match self {
+            Self::List { connection, .. }
+            | Self::Add { connection, .. }
+            | Self::Promote { connection, .. }
+            | Self::Replace { connection, .. }
+            | Self::Remove { connection, .. } => connection,
+        }
+    }
 }
 
 /// Forms of a list.
@@ -84,27 +97,27 @@ pub enum Output {
 ///
 /// # Errors
 /// [`CliError::Usage`] for flags that cannot be used, [`CliError::Failed`] when nobody answers or the change is refused.
-pub async fn run(args: Args) -> Result<(), CliError> {
-    if let Command::Add { peer_urls, .. } | Command::Replace { peer_urls, .. } = &args.command {
+pub async fn run(command: Command) -> Result<(), CliError> {
+    if let Command::Add { peer_urls, .. } | Command::Replace { peer_urls, .. } = &command {
         peer_urls.iter().try_for_each(|url| address(url).map(|_| ()))?;
     }
-    let connection = args.connection.connect().await?;
+    let connection = command.connection().connect().await?;
     let mut cluster = ClusterClient::new(connection.channel.clone());
     let refused = |status| connection.refused(&status);
-    match args.command {
-        Command::List { write_out } => print(&shown(&members(&connection).await?, write_out)),
-        Command::Add { name, peer_urls, learner } => {
+    match command {
+        Command::List { write_out, .. } => print(&shown(&members(&connection).await?, write_out)),
+        Command::Add { name, peer_urls, learner, .. } => {
             let request = pb::MemberAddRequest { peer_urls, is_learner: learner };
             let added = cluster.member_add(connection.request(request)).await.map_err(refused)?.into_inner();
             let id = added.member.clone().unwrap_or_default().id;
             print(&format!("Member {id:x} added; start it with\n\n{}", start(&name, id, &added.members)))
         }
-        Command::Promote { id } => {
+        Command::Promote { id, .. } => {
             let request = connection.request(pb::MemberPromoteRequest { id });
             cluster.member_promote(request).await.map_err(refused)?;
             print(&format!("Member {id:x} promoted"))
         }
-        Command::Replace { id, name, peer_urls, no_wait } => {
+        Command::Replace { connection: args, id, name, peer_urls, no_wait } => {
             let mut own = MembersClient::new(connection.channel.clone());
             let request = connection.request(ReplaceRequest { id, peer_urls });
             let added = own.replace(request).await.map_err(refused)?.into_inner();
@@ -113,9 +126,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             print(&format!(
                 "Member {coming:x} takes the place of {id:x} once it has caught up; start it with\n\n{start}"
             ))?;
-            if no_wait { Ok(()) } else { watch(&args.connection, id, coming).await }
+            if no_wait { Ok(()) } else { watch(&args, id, coming).await }
         }
-        Command::Remove { id } => {
+        Command::Remove { id, .. } => {
             let request = connection.request(pb::MemberRemoveRequest { id });
             cluster.member_remove(request).await.map_err(refused)?;
             print(&format!("Member {id:x} removed"))
@@ -234,6 +247,26 @@ mod tests {
             peer_urls: vec![format!("http://h:{port}")],
             client_urls: vec![format!("http://h:{}", port + 100)],
             is_learner: false,
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn whom_to_ask_is_said_behind_the_command_as_with_etcdctl() {
+        let words = ["member", "promote", "8e9e05c52164694d", "--endpoints", "http://a:1,http://b:1"];
+        let parsed = <Cli as clap::Parser>::try_parse_from(words).map(|cli| cli.command).unwrap();
+        let Command::Promote { connection, id } = parsed else { panic!("another command") };
+        assert_eq!(
+            (connection.endpoints, id),
+            (["http://a:1", "http://b:1"].map(str::to_owned).into(), 0x8e9e_05c5_2164_694d)
+        );
+        for wrong in [["member", "promote", "m1"], ["member", "remove", "-1"]] {
+            assert!(<Cli as clap::Parser>::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -176,7 +176,7 @@ mod tests {
             ),
             (
                 Command::CompareStates(Comparison { index: 4, voters: 3, digests: vec![(1, 2)] }),
-                "0801521a080410031a120801121000000000000000000000000000000002",
+                "0801521a080410031a140801121000000000000000000000000000000002",
             ),
             (Command::Auth(AuthCommand::Enable), "0801aa01020a00"),
         ]

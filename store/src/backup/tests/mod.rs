@@ -103,6 +103,8 @@ fn what_only_a_saved_index_needs_is_no_part_of_a_snapshot() {
     apply(&mut store, put("goes"));
     store.begin_saving().unwrap();
     apply(&mut store, Op::DeleteRange(DeleteRange { range: KeyRange::single("goes"), prev_kv: false }));
+    // A tombstone at just the compact revision would stay.
+    apply(&mut store, put("stays"));
     store.apply(&Command::Compact { revision: store.current_revision() }).unwrap().answer.unwrap();
     store.commit().unwrap();
     while store.collect(10).unwrap() == Collection::MoreToDo {
