@@ -14,6 +14,10 @@ pub(super) const MEMBERS: &str = "members";
 pub(super) const MEMBERS_REMOVED: &str = "members_removed";
 pub(super) const META: &str = "meta";
 
+/// All buckets that these versions have.
+pub(super) const BUCKETS: [&str; 10] =
+    [ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META];
+
 /// Keys of `meta`.
 pub(super) const CONSISTENT_INDEX: &str = "consistent_index";
 pub(super) const TERM: &str = "term";

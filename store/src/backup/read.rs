@@ -95,19 +95,7 @@ impl Snapshot {
     }
 
     fn check_layout(&self) -> Result<(), SnapshotError> {
-        let known = [
-            layout::ALARM,
-            layout::AUTH,
-            layout::AUTH_ROLES,
-            layout::AUTH_USERS,
-            layout::CLUSTER,
-            layout::KEY,
-            layout::LEASE,
-            layout::MEMBERS,
-            layout::MEMBERS_REMOVED,
-            layout::META,
-        ];
-        if let Some(unknown) = self.buckets.keys().find(|name| !known.contains(&name.as_str())) {
+        if let Some(unknown) = self.buckets.keys().find(|name| !layout::BUCKETS.contains(&name.as_str())) {
             return Err(SnapshotError::UnknownBucket(unknown.clone()));
         }
         let needed = [layout::KEY, layout::META];

@@ -173,19 +173,7 @@ impl Backup {
             self.put(layout::META, key.as_bytes(), &value)?;
         }
         // The cluster's version is left out: an older etcd would refuse the file for it, and any agrees on one anew.
-        let buckets = [
-            layout::ALARM,
-            layout::AUTH,
-            layout::AUTH_ROLES,
-            layout::AUTH_USERS,
-            layout::CLUSTER,
-            layout::KEY,
-            layout::LEASE,
-            layout::MEMBERS,
-            layout::MEMBERS_REMOVED,
-            layout::META,
-        ];
-        for bucket in buckets {
+        for bucket in layout::BUCKETS {
             let tree = self.trees.remove(bucket).unwrap_or_default();
             self.writer.add(bucket, tree)?;
         }

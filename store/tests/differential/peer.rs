@@ -3,14 +3,14 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use proto::etcdserverpb as pb;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tonic::transport::Channel;
 
 use crate::generate::Dialect;
+use crate::harness::etcd_command;
 
 /// Longest start, on the slowest machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,19 +32,7 @@ impl Peer {
         let data = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() }.unwrap();
         let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [client, peer] = held.map(|listener| format!("http://{}", listener.local_addr().unwrap()));
-        let child = Command::new(program)
-            .args(["--name", "peer", "--data-dir"])
-            .arg(data.path())
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("peer={peer}")])
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let child = etcd_command(program, data.path(), &client, &peer).spawn().unwrap();
         let channel = Channel::from_shared(client).unwrap().connect_lazy();
         let version = Self::wait(channel.clone()).await;
         Self { child, channel, version, _data: data }

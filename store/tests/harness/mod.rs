@@ -1,10 +1,11 @@
 //! What tests of the store share: a client port over any store, clusters of members with real files and sockets, the program with
-//! its flags, and etcdctl.
+//! its flags, and the originals: etcd and etcdctl.
 #![allow(dead_code, unused_imports, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod certificates;
 mod cluster;
+mod etcd;
 mod etcdctl;
 mod ports;
 mod program;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use certificates::Certificates;
 pub use cluster::{Cluster, Fatals, config, start_member, write};
+pub use etcd::etcd_command;
 pub use etcdctl::{Etcdctl, Running, next_line};
 pub use ports::free_port;
 pub use program::{Program, Secured};

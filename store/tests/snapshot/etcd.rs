@@ -1,13 +1,13 @@
 //! The other side: real etcds of one member, and the tools beside them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tokio::process::Child;
 use tonic::transport::Channel;
 
 use crate::content::Client;
-use crate::harness::{free_port, until};
+use crate::harness::{etcd_command, free_port, until};
 
 /// Returns the programs to exchange snapshots with.
 pub fn peers() -> Vec<PathBuf> {
@@ -35,19 +35,7 @@ impl Etcd {
     pub async fn start(program: &Path, data_dir: &Path, peer: u16) -> Self {
         let endpoint = format!("127.0.0.1:{}", free_port());
         let (client, peer) = (format!("http://{endpoint}"), format!("http://127.0.0.1:{peer}"));
-        let child = tokio::process::Command::new(program)
-            .args(["--name", "m", "--data-dir"])
-            .arg(data_dir)
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("m={peer}"), "--bcrypt-cost", "4"])
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let child = etcd_command(program, data_dir, &client, &peer).spawn().unwrap();
         let channel = Channel::from_shared(client).unwrap().connect_lazy();
         until("an etcd that leads", async || Client::new(channel.clone()).is_served().await.then_some(()))
             .await;

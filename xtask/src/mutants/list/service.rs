@@ -40,8 +40,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replaced-before-caught-up",
         file: "store/src/membership/change.rs",
-        original: "if !is_close || !is_ready(view, known) {",
-        mutated: "if !known.is_started() {",
+        original: "!is_close || !is_ready(view, known)",
+        mutated: "!known.is_started()",
         breaks: "a vote moves to a member that has nothing yet",
         killed_by: &["lib membership::tests::a_vote_is_taken_over_when_the_new_member_has_caught_up"],
     },
@@ -53,7 +53,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "the second entry of a change is never written, so majorities of both sides are needed for ever",
         killed_by: &[
             "lib membership::tests::a_change_of_two_entries_is_ended_before_any_other",
-            "members a_dead_member_is_replaced_in_one_go",
+            "members replacement::a_dead_member_is_replaced_in_one_go",
         ],
     },
     Mutant {
@@ -62,13 +62,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "configs.push(after);",
         mutated: "configs = vec![after];",
         breaks: "two votes move in one entry, so that two majorities need not meet",
-        killed_by: &["members a_dead_member_is_replaced_in_one_go"],
+        killed_by: &["members replacement::a_dead_member_is_replaced_in_one_go"],
     },
     Mutant {
         name: "no-majority-has-room",
         file: "store/src/member/room.rs",
-        original: "let raises = !has_majority && !is_raised(*id);",
-        mutated: "let raises = false;",
+        original: "!has_majority && !is_raised(*id)",
+        mutated: "false",
         breaks: "members write on until the disks of a majority are full (rule 11)",
         killed_by: &[
             "lib member::room::tests::only_where_no_majority_has_room_is_the_alarm_raised",
@@ -86,8 +86,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no-majority-is-no-matter",
         file: "store/src/mvcc/divergence.rs",
-        original: "let needed = usize::try_from(self.voters).unwrap_or(usize::MAX) / 2 + 1;",
-        mutated: "let needed = 1;",
+        original: "usize::try_from(self.voters).unwrap_or(usize::MAX) / 2 + 1",
+        mutated: "1",
         breaks: "a state is taken for right that no majority holds (rule 7)",
         killed_by: &[
             "lib mvcc::divergence::tests::one_member_against_a_majority_of_all_voters_is_the_odd_one",
