@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use nodeagent::cni::plugin;
 
 use crate::outcome::Usage;
-use crate::{agent, image, server, token, up};
+use crate::{agent, image, kubeconfig, server, token, up};
 
 /// A highly available Kubernetes control plane without etcd.
 #[derive(Parser)]
@@ -43,6 +43,9 @@ enum Command {
     /// Works with the tokens that agents join with.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Works with the files that kubectl signs in with.
+    #[command(subcommand)]
+    Kubeconfig(kubeconfig::KubeconfigCommand),
     /// Attacks a cluster and checks what it promised.
     Chaos(chaos::cli::Args),
     /// Generates load and measures.
@@ -61,7 +64,7 @@ pub fn run() -> Result<ExitCode> {
             error.print()?;
             return Ok(ExitCode::from(crate::outcome::USAGE));
         }
-        Err(error) if error.use_stderr() => return Err(Usage(one_line(&error.to_string())).into()),
+        Err(error) if error.use_stderr() => return wrong_use(&error.to_string()),
         Err(help) => {
             help.print()?;
             return Ok(ExitCode::SUCCESS);
@@ -77,9 +80,20 @@ pub fn run() -> Result<ExitCode> {
         Command::Snapshot(command) => crate::wiring::run_snapshot(command),
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
-        Command::Chaos(args) => chaos::cli::run(args),
+        Command::Kubeconfig(command) => kubeconfig::run(&command),
+        Command::Chaos(args) => chaos::cli::run(args, simulation::SIMULATOR),
         Command::Bench(args) => chaos::load::run(args),
     }
+}
+
+/// Says what is wrong. `chaos` has an exit code of its own for it.
+fn wrong_use(said: &str) -> Result<ExitCode> {
+    let line = one_line(said);
+    if std::env::args_os().nth(1).is_some_and(|command| command == "chaos") {
+        eprintln!("keelson: {line}");
+        return Ok(ExitCode::from(chaos::cli::USAGE));
+    }
+    Err(Usage(line).into())
 }
 
 /// Returns what is wrong in one line: the parser's first paragraph, and where the flags are described.

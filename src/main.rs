@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod files;
 mod image;
+mod kubeconfig;
 mod outcome;
 mod server;
 mod telemetry;

@@ -16,11 +16,15 @@ use prometheus_client::registry::Registry;
 use store::Member;
 use store::cli::CliError;
 use store::config::{InitialMember, Timing};
+use store::etcd::{self, Edge, EtcdOptions};
 use store::net::PeerTls;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use transport::tls::{ClientIdentity, Pem, ServerTls, ServerTlsSource};
+use transport::tls::{
+    AllowedNames, ClientCertificates, ClientIdentity, Pem, ServerTls, ServerTlsSource, TlsPolicy,
+};
 
 use crate::outcome::Usage;
 use crate::telemetry;
@@ -62,6 +66,9 @@ pub struct ServerArgs {
     /// Runs without these parts.
     #[arg(long, value_delimiter = ',', value_enum)]
     pub without: Vec<Part>,
+    /// For tests: serves the store's own API at this address, to anybody and without TLS.
+    #[arg(long, hide = true)]
+    pub listen_store: Option<SocketAddr>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
@@ -129,6 +136,8 @@ pub struct RunningServer {
     pub local_addr: SocketAddr,
     api: apiserver::RunningServer,
     member: Arc<Member>,
+    /// Serves the store's own API where a test asked for it.
+    store_api: JoinSet<()>,
     loops: JoinSet<Result<()>>,
     stop_api: CancellationToken,
 }
@@ -143,6 +152,7 @@ impl RunningServer {
         }
         self.stop_api.cancel();
         self.api.stopped().await;
+        while self.store_api.join_next().await.is_some() {}
         self.member.stop().await;
     }
 }
@@ -154,9 +164,11 @@ impl RunningServer {
 pub async fn start(args: &ServerArgs, shutdown: CancellationToken) -> Result<RunningServer> {
     refuse_busy(args.listen)?;
     refuse_busy(args.listen_peer)?;
+    args.listen_store.map_or(Ok(()), refuse_busy)?;
     let bundle = Arc::new(Bundle::load_or_create(&args.pki_dir).context("cannot use the cluster's keys")?);
     let member = start_member(args, &bundle).await?;
     let stop_api = CancellationToken::new();
+    let store_api = serve_store(args, &member, &stop_api).await?;
     let mut registry = Registry::default();
     let metrics = LoopMetrics::register(&mut registry);
     let config = apiserver::Config {
@@ -173,7 +185,21 @@ pub async fn start(args: &ServerArgs, shutdown: CancellationToken) -> Result<Run
     let mut loops = JoinSet::new();
     let context = LoopContext { args, bundle: &bundle, local_addr, metrics };
     spawn_loops(&context, &mut loops, &shutdown)?;
-    Ok(RunningServer { local_addr, api, member, loops, stop_api })
+    Ok(RunningServer { local_addr, api, member, store_api, loops, stop_api })
+}
+
+async fn serve_store(
+    args: &ServerArgs,
+    member: &Arc<Member>,
+    shutdown: &CancellationToken,
+) -> Result<JoinSet<()>> {
+    let mut serving = JoinSet::new();
+    if let Some(address) = args.listen_store {
+        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let options = EtcdOptions::default();
+        serving.spawn(etcd::serve(listener, None, Edge::new(member), options, shutdown.clone()));
+    }
+    Ok(serving)
 }
 
 fn service_ranges(text: &str) -> Result<ServiceRanges> {
@@ -202,14 +228,16 @@ fn server_names(args: &ServerArgs) -> ServerNames {
 async fn start_member(args: &ServerArgs, bundle: &Bundle) -> Result<Arc<Member>> {
     let names = ServerNames { dns: vec![args.name.clone()], addresses: vec![args.listen_peer.ip()] };
     let issued = bundle.issue_member(&args.name, &names)?;
+    let of_members = AllowedNames::Organization(MEMBERS.to_owned());
     let peer_tls = PeerTls {
         server: ServerTls::new(ServerTlsSource {
             certificate: Pem::from(issued.certificate_pem.clone()),
             key: Pem::from(issued.key_pem.clone()),
-            client_ca: Some(Pem::from(bundle.ca_pem().to_owned())),
+            clients: ClientCertificates::Required(Pem::from(bundle.ca_pem().to_owned())),
+            policy: TlsPolicy { allowed: Some(of_members.clone()), ..TlsPolicy::default() },
         })?,
         client: client_identity(bundle.ca_pem(), &issued)?,
-        organization: Some(MEMBERS.to_owned()),
+        called: Some(of_members),
     };
     let members = args
         .initial_cluster

@@ -8,12 +8,19 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// What is logged when `KEELSON_LOG` says nothing. openraft logs each state change at info, which is noise here.
-const DEFAULT_FILTER: &str = "info,openraft=warn,hyper=warn,h2=warn,tower=warn,rustls=warn";
+/// From which level on is logged when nobody says.
+const DEFAULT_LEVEL: &str = "info";
+/// Of these only what is degraded: openraft logs each state change at info, which is noise here.
+const QUIET: [&str; 5] = ["openraft", "hyper", "h2", "tower", "rustls"];
 
 /// Logs to standard error.
 pub fn start() {
-    install(BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal());
+    start_at(DEFAULT_LEVEL);
+}
+
+/// Logs to standard error, from a level on where `KEELSON_LOG` says nothing.
+pub fn start_at(level: &str) {
+    install(level, BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal());
 }
 
 /// Logs to the end of a file.
@@ -22,16 +29,36 @@ pub fn start() {
 /// When the file cannot be written.
 pub fn start_in(path: &Path) -> Result<()> {
     let file = File::options().create(true).append(true).open(path);
-    install(BoxMakeWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?), false);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    install(DEFAULT_LEVEL, BoxMakeWriter::new(file), false);
     Ok(())
 }
 
-fn install(writer: BoxMakeWriter, has_colours: bool) {
-    let filter = EnvFilter::try_from_env("KEELSON_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+fn install(level: &str, writer: BoxMakeWriter, has_colours: bool) {
+    let filter =
+        EnvFilter::try_from_env("KEELSON_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter(level)));
     // A second call (tests that start two clusters in one process) keeps the first subscriber.
     let _already_installed = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
         .with_ansi(has_colours)
         .try_init();
+}
+
+fn default_filter(level: &str) -> String {
+    // Who wants errors only wants no warnings of libraries.
+    let of_libraries = if level == "error" { "error" } else { "warn" };
+    let quiet = QUIET.map(|library| format!(",{library}={of_libraries}")).concat();
+    format!("{level}{quiet}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_filter;
+
+    #[test]
+    fn libraries_are_quiet_whatever_the_level_is() {
+        assert!(default_filter("debug").starts_with("debug,openraft=warn,"));
+        assert!(default_filter("error").starts_with("error,openraft=error,"));
+    }
 }

@@ -44,7 +44,8 @@ pub async fn stop_signal() -> Result<()> {
 
 /// Runs `keelson store` until SIGTERM or Ctrl-C.
 pub fn run_store(args: store::cli::Args) -> Result<ExitCode> {
-    telemetry::start();
+    let args = args.resolve().map_err(store_error)?;
+    telemetry::start_at(args.log_level.as_str());
     transport::install_crypto();
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();

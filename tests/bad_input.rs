@@ -23,9 +23,13 @@ fn keelson(args: &[&str]) -> Output {
 
 /// Expects wrong use: exit code 64, and one line that holds `words`.
 fn refused(args: &[&str], words: &str) {
+    refused_with(64, args, words);
+}
+
+fn refused_with(code: i32, args: &[&str], words: &str) {
     let output = keelson(args);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "keelson {args:?} said: {said}");
+    assert_eq!(output.status.code(), Some(code), "keelson {args:?} said: {said}");
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("keelson: ")).collect();
     assert_eq!(lines.len(), 1, "keelson {args:?} said: {said}");
     assert!(lines[0].contains(words), "keelson {args:?} said: {said}");
@@ -35,7 +39,7 @@ fn refused(args: &[&str], words: &str) {
 #[test]
 fn unknown_flags_are_wrong_use() {
     refused(&["no-such-command"], "unrecognized subcommand 'no-such-command'; see keelson --help");
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 8] = [
         &["up"],
         &["down"],
         &["server"],
@@ -43,12 +47,17 @@ fn unknown_flags_are_wrong_use() {
         &["store"],
         &["image", "import"],
         &["token", "create"],
-        &["chaos", "run"],
         &["bench", "run"],
     ];
     for command in commands {
         refused(&[command, &["--no-such-flag"]].concat(), "'--no-such-flag'");
     }
+}
+
+#[test]
+fn wrong_use_of_chaos_has_the_exit_code_of_jepsen() {
+    refused_with(254, &["chaos", "run", "--no-such-flag"], "'--no-such-flag'");
+    refused_with(254, &["chaos", "run", "--time-limit", "soon"], "soon is not a duration");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use tracing::{error, info, warn};
 use transport::accept::{ServeOptions, serve};
 use transport::peer::Peer;
-use transport::tls::{Pem, ServerTls, ServerTlsSource, TlsError};
+use transport::tls::{ClientCertificates, Pem, ServerTls, ServerTlsSource, TlsError, TlsPolicy};
 
 use crate::admission::ServiceRanges;
 use crate::bootstrap;
@@ -171,7 +171,8 @@ fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
         // The CA rides along for agents that know only its hash yet.
         certificate: Pem::from(issued.certificate_pem + config.bundle.ca_pem()),
         key: Pem::from(issued.key_pem),
-        client_ca: Some(Pem::from(config.bundle.ca_pem().to_owned())),
+        clients: ClientCertificates::Optional(Pem::from(config.bundle.ca_pem().to_owned())),
+        policy: TlsPolicy::default(),
     })?)
 }
 

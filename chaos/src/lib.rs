@@ -7,6 +7,7 @@ pub mod history;
 
 pub mod check;
 pub mod etcd;
+pub mod kubernetes;
 
 pub mod workload;
 
@@ -14,6 +15,11 @@ pub mod cluster;
 pub mod nemesis;
 
 pub mod run;
+
+pub mod report;
+
+pub mod export;
+pub mod golden;
 
 pub mod cli;
 pub mod load;

@@ -1,13 +1,18 @@
 //! A short run on real processes: Debian's etcd stands in as the store that is known to keep its promises.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chaos::check::Verdict;
 use chaos::check::judge::judge;
-use chaos::nemesis::Kind;
-use chaos::run::{Folder, Options, Workload, run};
+use chaos::nemesis::{Kind, Turn, try_kind};
+use chaos::run::{Folder, Options, run};
+
+/// Runs one at a time: they want the machine, and each looks for what it left behind.
+static ONE_RUN: Mutex<()> = Mutex::new(());
 
 const ETCD: &str = "/usr/bin/etcd";
 
@@ -26,11 +31,12 @@ fn etcd_passes_a_kill_and_a_partition_of_its_leader_and_the_folder_gives_the_sam
         std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).unwrap();
         return;
     }
+    let _one_run = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
     let options = Options {
-        workload: Workload::Register,
-        nemesis: vec![Kind::Kill, Kind::Partition],
+        workload: chaos::workload::named("register").unwrap(),
+        nemesis: vec![Kind::Kill.into(), Kind::Partition.into()],
         members: 3,
         time_limit: Duration::from_secs(12),
         nemesis_interval: Duration::from_secs(4),
@@ -40,18 +46,58 @@ fn etcd_passes_a_kill_and_a_partition_of_its_leader_and_the_folder_gives_the_sam
         seed: 3,
         binary: PathBuf::from(ETCD),
         environment: Vec::new(),
+        leave_running: false,
+        endpoints: Vec::new(),
     };
     let outcome = run(&options, &Folder::create(&path).unwrap()).unwrap();
     assert_eq!(outcome.verdict, Verdict::Pass, "{}", outcome.text(&options.reproduce()));
-    assert_eq!((outcome.counts.kills, outcome.counts.partitions), (1, 1));
+    assert_eq!(outcome.counts.faults, BTreeMap::from([(Kind::Kill, 1), (Kind::Partition, 1)]));
 
     let folder = Folder::open(&path).unwrap();
     let events = chaos::history::read(&folder.history()).unwrap();
-    let again = judge(&events, &folder.logs().unwrap(), &folder.minimums().unwrap());
-    assert_eq!(again, (outcome.verdict, outcome.counts));
+    let record = folder.record(events).unwrap();
+    assert_eq!(judge(&record, &folder.minimums().unwrap()), outcome);
     assert!(path.join("report.txt").exists() && path.join("result.json").exists());
     assert!(!path.join("data").exists(), "the members' data stays behind");
     let names: Vec<_> = std::fs::read_dir("/run/netns").into_iter().flatten().flatten().collect();
     let own = format!("keelson-chaos-{}-", std::process::id());
     assert!(names.iter().all(|name| !name.file_name().to_string_lossy().starts_with(&own)), "{names:?}");
+}
+
+#[test]
+fn etcd_passes_a_mixture_of_faults_and_each_leaves_its_witness() {
+    if let Some(reason) = missing() {
+        std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).unwrap();
+        return;
+    }
+    let kinds = [Kind::Pause, Kind::PowerLoss, Kind::Refuse, Kind::Loss, Kind::Transfer];
+    for kind in kinds {
+        if let Err(reason) = try_kind(kind) {
+            std::io::stderr().write_all(format!("skipped: {kind}: {reason}\n").as_bytes()).unwrap();
+            return;
+        }
+    }
+    let _one_run = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let options = Options {
+        workload: chaos::workload::named("register").unwrap(),
+        nemesis: kinds.map(Turn::from).to_vec(),
+        members: 3,
+        time_limit: Duration::from_secs(16),
+        nemesis_interval: Duration::from_millis(2500),
+        rate: 40,
+        concurrency: 12,
+        seed: 4,
+        binary: PathBuf::from(ETCD),
+        environment: Vec::new(),
+        leave_running: false,
+        endpoints: Vec::new(),
+    };
+    let outcome = run(&options, &Folder::create(&path).unwrap()).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Pass, "{}", outcome.text(&options.reproduce()));
+    assert_eq!(outcome.counts.faults, kinds.map(|kind| (kind, 1)).into_iter().collect());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&*path.to_string_lossy()), "a disk of the run stays mounted: {mounts}");
+    assert!(!path.join("data").exists(), "the members' data stays behind");
 }

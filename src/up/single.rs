@@ -77,6 +77,7 @@ fn server_args(args: &UpArgs, layout: &Layout, marker: &Marker, address: IpAddr)
         }],
         servers: Vec::new(),
         without: Vec::new(),
+        listen_store: None,
         cluster: args.cluster.clone(),
     })
 }

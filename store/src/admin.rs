@@ -4,7 +4,7 @@
 use crate::backup::Spooled;
 use crate::kv::KvError;
 use crate::metrics::Counters;
-use crate::mvcc::{Alarm, Revision};
+use crate::mvcc::{Alarm, Downgrade, Revision};
 
 /// One member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,15 +38,26 @@ pub struct MemberNumbers {
     pub disk_reserve_bytes: u64,
     /// About how much memory the index of keys takes, without cached values.
     pub index_bytes: u64,
+    /// Feature level that the members have agreed on; 0 where there are none.
+    pub level: u32,
     /// Last entry in this member's log.
     pub last_log_index: u64,
     pub is_learner: bool,
     /// Alarms of all members, as this one knows them.
     pub alarms: Vec<Alarm>,
+    /// The downgrade that was announced, as this member knows it.
+    pub downgrade: Option<Downgrade>,
     /// Last entry that this member knows to be committed.
     pub committed_index: u64,
     /// Proposals of this member's clients that travel through another one.
     pub forwarded: u64,
+    /// Proposals of this member's clients that have no answer yet, and their bytes.
+    pub proposals: u64,
+    pub proposal_bytes: u64,
+    /// Requests that wait for the log.
+    pub log_queue: u64,
+    /// Snapshots for clients that take room on the disk.
+    pub snapshots: u64,
     pub watchers: u64,
     pub leases: u64,
     /// Simple tokens that this member takes.
@@ -130,6 +141,12 @@ pub trait Admin: Send + Sync + 'static {
 
     /// Clears an alarm and returns whether it was raised.
     async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError>;
+
+    /// Returns the downgrade that was announced, linearizably.
+    async fn downgrade(&self) -> Result<Option<Downgrade>, AdminError>;
+
+    /// Announces a downgrade, which is refused while there is one, or ends it.
+    async fn set_downgrade(&self, downgrade: Option<Downgrade>) -> Result<(), AdminError>;
 
     /// Adds a member and returns it with its new id. One that is no learner becomes a voter once it has caught up.
     async fn add_member(&self, _peer_urls: Vec<String>, _learner: bool) -> Result<AddedMember, AdminError> {

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::TOKEN_TTL;
 use crate::env::Fatal;
+use crate::kv::RequestLimits;
+use crate::level::Levels;
 use crate::member::AutoCompaction;
 use crate::net::PeerTls;
 use crate::wal::WalConfig;
@@ -115,6 +117,10 @@ pub struct Config {
     pub token_ttl: Duration,
     /// Requests that take longer are logged.
     pub slow_after: Duration,
+    /// How large a request may be.
+    pub limits: RequestLimits,
+    /// Feature levels that this member can be at.
+    pub levels: Levels,
     /// Mutual TLS between members; plain text without it.
     pub peer_tls: Option<PeerTls>,
     /// Ends the member; `None` prints the message and exits the process with code 1.
@@ -146,6 +152,8 @@ impl Config {
             auto_compaction: AutoCompaction::Off,
             token_ttl: TOKEN_TTL,
             slow_after: SLOW_AFTER,
+            limits: RequestLimits::default(),
+            levels: Levels::SUPPORTED,
             peer_tls: None,
             fatal: None,
         }

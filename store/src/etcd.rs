@@ -21,30 +21,38 @@ use crate::gateway;
 pub use crate::grpc::{AuthOptions, BcryptCost, CertificateNames, Edge, TokenKind};
 use crate::grpc::{
     AuthService, ClusterService, CountCalls, ElectionService, HealthService, KvService, LearnerGate,
-    LeaseService, LockService, MESSAGE_BYTES_MAX, MaintenanceService, MembersService, SERVICES, WatchService,
-    reflection,
+    LeaseService, LockService, MaintenanceService, MembersService, SERVICES, WatchService, reflection,
 };
 use crate::health::Health;
+pub use crate::http::{Access, Allowed};
 use crate::{http, reads};
 
 /// Settings of the API.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EtcdOptions {
+    /// Limits of each port.
+    pub ports: ServeOptions,
+    /// Whom plain HTTP is answered.
+    pub access: Access,
     /// How often a watcher that asked for it hears that nothing happened.
     pub watch_progress_interval: Duration,
 }
 
 impl Default for EtcdOptions {
-    /// Ten minutes, as etcd.
+    /// As etcd: ten minutes, any number of streams, and HTTP for everybody.
     fn default() -> Self {
-        Self { watch_progress_interval: Duration::from_secs(600) }
+        Self {
+            ports: ServeOptions { streams_max: u32::MAX, ..ServeOptions::default() },
+            access: Access::default(),
+            watch_progress_interval: Duration::from_secs(600),
+        }
     }
 }
 
 /// Returns all services, to be served on any port until `ending`.
-fn services(edge: &Edge, options: EtcdOptions, health: Health) -> Routes {
+fn services(edge: &Edge, options: &EtcdOptions, health: Health) -> Routes {
     let kv = pb::kv_server::KvServer::new(KvService { edge: edge.clone() })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(edge.limits.message_bytes());
     let watch = WatchService { edge: edge.clone(), progress_interval: options.watch_progress_interval };
     let contests = Contests::new(Arc::clone(&edge.kv));
     let health = HealthService { health, services: SERVICES };
@@ -69,6 +77,13 @@ fn services(edge: &Edge, options: EtcdOptions, health: Health) -> Routes {
     reflection::add_to(gated, SERVICES).prepare()
 }
 
+/// Returns the gRPC services alone, for a caller that serves them itself until `shutdown`.
+#[must_use]
+pub fn grpc(edge: &Edge, options: &EtcdOptions, shutdown: CancellationToken) -> Routes {
+    let health = Health::new(Arc::clone(&edge.kv), shutdown);
+    services(edge, options, health)
+}
+
 /// Serves the API on `listener` until `shutdown`, then drains.
 pub async fn serve(
     listener: TcpListener,
@@ -80,11 +95,12 @@ pub async fn serve(
     let health = Health::new(Arc::clone(&edge.kv), shutdown.clone());
     let plain = http::Plain { edge: edge.clone(), health: health.clone() };
     let traffic = Arc::clone(&edge.clients.traffic);
-    let services = services(&edge, options, health).into_axum_router();
-    let gateway = gateway::router(&services);
-    let router = http::beside(services.merge(gateway), plain).layer(map_response(reads::hold));
-    let serve_options = ServeOptions { traffic, ..ServeOptions::default() };
-    transport::accept::serve(listener, tls, router, serve_options, shutdown).await;
+    let services = services(&edge, &options, health).into_axum_router();
+    let gateway = gateway::router(&services, edge.limits.message_bytes());
+    let access = http::Guard { access: Arc::new(options.access), is_secure: tls.is_some() };
+    let router = http::beside(services, gateway, plain, access).layer(map_response(reads::hold));
+    transport::accept::serve(listener, tls, router, ServeOptions { traffic, ..options.ports }, shutdown)
+        .await;
 }
 
 /// Serves metrics and health checks alone, for a port of their own.

@@ -17,7 +17,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use crate::backup::{self, HashCheck, Snapshot, SnapshotError};
 use crate::engine::MemoryEngine;
 use crate::mvcc::model::program::commands;
-use crate::mvcc::{Assembly, Command, Store, snapshot};
+use crate::mvcc::{Assembly, Command, Store, TXN_OPS_MAX, snapshot};
 use crate::wal::disk_sim::SimDisk;
 use crate::wal::{Disk, Entry, LogPosition, Record, Vote, Wal, WalConfig};
 use crate::wire::{decode_command, encode_command, txn_from_wire, txn_to_wire};
@@ -99,7 +99,7 @@ fn all_commands() -> impl Iterator<Item = Command> {
 fn request(bytes: &[u8]) {
     let Ok(request) = pb::TxnRequest::decode(bytes) else { return };
     let Ok(txn) = txn_from_wire(request) else { return };
-    if txn.validate().is_err() {
+    if txn.validate(TXN_OPS_MAX).is_err() {
         return;
     }
     let command = Command::Txn(txn);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::auth::AuthRefusal;
-use crate::mvcc::{Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, Txn, TxnResult};
+use crate::mvcc::{
+    Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, TXN_OPS_MAX, Txn, TxnResult,
+};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,11 @@ pub enum KvError {
     /// Safe to retry.
     #[error("other reads take the memory that reads may take: try again")]
     ReadsBusy,
+    #[error("a downgrade is in progress")]
+    DowngradeInProgress,
+    /// Some member is of a version that cannot apply it.
+    #[error("the feature level of the cluster is too low for this")]
+    NotCapable,
     /// Nothing was proposed; safe to retry.
     #[error("no leader")]
     NoLeader,
@@ -70,6 +77,33 @@ pub enum KvError {
     Stopped,
 }
 
+/// How large a request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes as the log carries it.
+    pub bytes: usize,
+    /// Steps of a branch, or compares, of a transaction.
+    pub txn_ops: usize,
+}
+
+impl RequestLimits {
+    /// Most that `bytes` may be: an entry of the log is one record, and what it says of itself comes on top.
+    pub const BYTES_MAX: usize = 32 << 20;
+
+    /// Returns the largest message to take: a little above, so that a request slightly too large gets the store's own error.
+    #[must_use]
+    pub fn message_bytes(&self) -> usize {
+        self.bytes + 512 * 1024
+    }
+}
+
+impl Default for RequestLimits {
+    /// etcd's.
+    fn default() -> Self {
+        Self { bytes: 1_572_864, txn_ops: TXN_OPS_MAX }
+    }
+}
+
 impl From<Refusal> for KvError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -80,6 +114,7 @@ impl From<Refusal> for KvError {
             Refusal::KeyNotFound => Self::KeyNotFound,
             Refusal::NoSpace => Self::NoSpace,
             Refusal::Corrupt => Self::Corrupt,
+            Refusal::DowngradeInProgress => Self::DowngradeInProgress,
             Refusal::Auth(refusal) => Self::Auth(refusal),
         }
     }
@@ -149,6 +184,8 @@ pub struct KvStatus {
     pub applied_index: u64,
     pub revision: Revision,
     pub compact_revision: Revision,
+    /// The compaction up to which this member has removed what nobody can read any more.
+    pub collected_revision: Revision,
     /// How long ago this member was last in confirmed contact with a leader (0 on a leader with quorum).
     pub leader_silence: Duration,
 }
@@ -218,5 +255,10 @@ pub trait Kv: Send + Sync + 'static {
     fn responder(&self) -> Responder {
         let KvStatus { cluster_id, member_id, term, .. } = self.status();
         Responder { cluster_id, member_id, term }
+    }
+
+    /// Returns how large a request may be.
+    fn limits(&self) -> RequestLimits {
+        RequestLimits::default()
     }
 }

@@ -17,6 +17,7 @@ mod directory;
 pub mod engine;
 pub mod env;
 pub mod etcd;
+mod etcd_flags;
 #[cfg(test)]
 mod fuzz;
 mod gateway;
@@ -26,14 +27,13 @@ mod health;
 mod http;
 pub mod kv;
 pub mod lease;
+pub mod level;
 mod member;
 mod membership;
 pub mod memory;
 pub mod metrics;
 pub mod mvcc;
 pub mod net;
-#[cfg(feature = "plant")]
-pub mod plant;
 mod raft;
 mod reads;
 pub mod wal;

@@ -15,8 +15,10 @@ use crate::engine::{Engine, EngineError, MemoryEngine};
 use crate::guarded::{Guarded, Sessions};
 use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, WatchQuery, WatchStream};
 use crate::lease::{ExpiryLimits, LeaseChange, Primary, Renewal, granted_ttl_seconds};
+use crate::level::{Level, RaiseLevel};
 use crate::mvcc::{
-    Alarm, Answer, Collection, Command, LeaseId, Range, RangeResult, Revision, Store, Txn, TxnResult,
+    Alarm, Answer, Collection, Command, Downgrade, LeaseId, Range, RangeResult, Revision, Store, TXN_OPS_MAX,
+    Txn, TxnResult,
 };
 use crate::watch::{Hub, StoreAccess};
 
@@ -70,7 +72,10 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
-        let store = Store::open(engine).expect("an empty engine in memory opens");
+        let mut store = Store::open(engine).expect("an empty engine in memory opens");
+        // Nobody of another version is there.
+        let raised = RaiseLevel { level: Level::HIGHEST, members: vec![MEMBER_ID] };
+        let _done = store.apply(&Command::RaiseLevel(raised)).expect("an engine in memory does not fail");
         let hub = Arc::new(Hub::new(store.current_revision()));
         let mut leases = Leases::default();
         leases.primary.promote(Duration::ZERO, Duration::ZERO, []);
@@ -229,7 +234,7 @@ impl Kv for MemoryStore {
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, KvError> {
-        txn.validate()?;
+        txn.validate(TXN_OPS_MAX)?;
         match self.shared.apply(&Command::Txn(txn))? {
             Answer::Txn(result) => Ok(result),
             Answer::LeaseGranted { .. } | Answer::AlarmCleared { .. } | Answer::Done => Err(KvError::Corrupt),
@@ -295,6 +300,7 @@ impl Kv for MemoryStore {
             applied_index,
             revision: store.current_revision(),
             compact_revision: store.compact_revision(),
+            collected_revision: store.collected_revision(),
             leader_silence: Duration::ZERO,
         }
     }
@@ -313,7 +319,9 @@ impl Admin for MemoryStore {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
             index_bytes: store.index_bytes(),
+            level: store.level().0,
             alarms: store.alarms().collect(),
+            downgrade: store.downgrade().cloned(),
             last_log_index: applied,
             committed_index: applied,
             watchers: count(self.shared.hub.watcher_count()),
@@ -345,5 +353,15 @@ impl Admin for MemoryStore {
     async fn clear_alarm(&self, alarm: Alarm) -> Result<bool, AdminError> {
         let answer = self.shared.apply(&Command::AlarmClear(alarm))?;
         Ok(answer == Answer::AlarmCleared { was_raised: true })
+    }
+
+    async fn downgrade(&self) -> Result<Option<Downgrade>, AdminError> {
+        let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(store.downgrade().cloned())
+    }
+
+    async fn set_downgrade(&self, downgrade: Option<Downgrade>) -> Result<(), AdminError> {
+        self.shared.apply(&Command::SetDowngrade(downgrade))?;
+        Ok(())
     }
 }

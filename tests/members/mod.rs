@@ -105,6 +105,15 @@ impl Members {
         maintenance.hash_kv(HashKvRequest { revision }).await.unwrap().into_inner().hash
     }
 
+    /// Checks that a member holds everything that was acknowledged.
+    pub async fn keeps(&self, member: usize, ledger: &Ledger) {
+        // Linearizable: the member has then applied all that was acknowledged before, which its own rows show.
+        until("a read", async || self.client(member).read("w").await.ok()).await;
+        let rows = self.rows(member).await.unwrap();
+        let lost = ledger.acknowledged.iter().find(|(key, value)| rows.get(*key) != Some(value));
+        assert_eq!(lost, None, "it was acknowledged");
+    }
+
     /// Waits until all members hold the same, and checks it against what the writers know.
     pub async fn agree_on(&self, ledger: &Ledger) {
         // Linearizable: nothing that was acknowledged has a later revision.

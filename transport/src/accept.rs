@@ -34,11 +34,6 @@ use crate::traffic::{Counted, Traffic};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time to send all request headers (HTTP/1.1), against slow-drip clients.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// HTTP/2 pings find peers that vanished without closing.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams of one connection; upstream allows 250, our reflectors need a few dozen.
-const STREAMS_PER_CONNECTION: u32 = 1_000;
 /// Pause after a failed `accept` (out of file descriptors), so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -49,14 +44,28 @@ pub struct ServeOptions {
     pub connections_max: usize,
     /// How long open connections may finish after shutdown.
     pub drain: Duration,
+    /// How long a connection over HTTP/2 may be silent before it is asked for a sign of life, and how long that may take: finds
+    /// clients that vanished without closing.
+    pub keep_alive_interval: Duration,
+    pub keep_alive_timeout: Duration,
+    /// Streams of one connection at a time.
+    pub streams_max: u32,
     /// Counts connections and their bytes.
     pub traffic: Arc<Traffic>,
 }
 
 impl Default for ServeOptions {
-    /// 10 000 connections (two per node at 5 000 nodes) and 10 s of drain.
+    /// 10 000 connections (two per node at 5 000 nodes), 10 s of drain, a ping after 30 s with 20 s for its answer, and 1 000 streams:
+    /// upstream allows 250, our reflectors need a few dozen.
     fn default() -> Self {
-        Self { connections_max: 10_000, drain: Duration::from_secs(10), traffic: Arc::default() }
+        Self {
+            connections_max: 10_000,
+            drain: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(20),
+            streams_max: 1_000,
+            traffic: Arc::default(),
+        }
     }
 }
 
@@ -82,7 +91,7 @@ pub async fn serve<S, B>(
             slot,
             shutdown: shutdown.clone(),
             service: service.clone(),
-            traffic: Arc::clone(&options.traffic),
+            options: options.clone(),
         };
         connections.spawn(connection.run(stream, tls.clone()));
     }
@@ -122,7 +131,7 @@ struct Connection<S> {
     slot: OwnedSemaphorePermit,
     shutdown: CancellationToken,
     service: S,
-    traffic: Arc<Traffic>,
+    options: ServeOptions,
 }
 
 impl<S, B> Connection<S>
@@ -149,6 +158,9 @@ where
             Ok(Ok(stream)) => {
                 let (_, session) = stream.get_ref();
                 peer.certificates = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default().into();
+                if !tls.admits(&peer.certificates) {
+                    return debug!(%remote_addr, "the certificate names nobody who is let in");
+                }
                 self.http(stream, peer).await;
             }
             Ok(Err(error)) => debug!(%remote_addr, %error, "TLS handshake failed"),
@@ -161,7 +173,7 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let remote_addr = peer.remote_addr;
-        let stream = Counted::new(stream, self.traffic);
+        let stream = Counted::new(stream, self.options.traffic);
         let service = self.service;
         let handler = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
@@ -172,9 +184,9 @@ where
         builder
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_concurrent_streams(STREAMS_PER_CONNECTION);
+            .keep_alive_interval(self.options.keep_alive_interval)
+            .keep_alive_timeout(self.options.keep_alive_timeout)
+            .max_concurrent_streams(self.options.streams_max);
         let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
         if let Err(error) = run_until_drained(connection, &self.shutdown).await {
             debug!(%remote_addr, error, "connection ended");

@@ -1,4 +1,4 @@
-//! How bytes reach us and leave us: TLS with reload, the accept loop, gRPC channels, WebSocket and SPDY framing.
+//! How bytes reach us and leave us: TLS whose certificates are renewed while it serves, the accept loop, gRPC channels, WebSocket and SPDY framing.
 //!
 //! A leaf crate that knows nothing of Kubernetes objects or of the store. Reading order: [`tls`] (who we are and whom
 //! we trust), [`accept`] (one port for HTTP/1.1, HTTP/2 and gRPC), [`traffic`] (what goes over it), [`grpc`] (outgoing channels), then the two stream

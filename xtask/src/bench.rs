@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: measures Keelson beside its peers in one run and writes `docs/benchmarks.md`.
+//! `cargo xtask bench`: measures Keelson beside its peers in one run and writes `docs/benchmarks.md`. A run of some parts only writes its
+//! report into the build folder.
 //!
 //! The machine must be quiet: nothing else may run on it. The figures are honest only for the binary that is built here.
 
@@ -11,6 +12,8 @@ use crate::{peers, setup, up};
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// Parts: store, cluster, or of the store load, large, delay, crowd, failover, growth [default: all].
+    parts: Vec<String>,
     /// Seconds that each measurement of the store runs.
     #[arg(long, default_value_t = 4)]
     seconds: u32,
@@ -27,7 +30,15 @@ pub fn run(args: &Args) -> Result<()> {
     peers::sync_counter();
     let binary = up::release_binary()?;
     let mut command = Command::new(binary);
-    command.current_dir(root()).args(["bench", "run", "--report", "docs/benchmarks.md"]);
+    let report = if args.parts.is_empty() {
+        root().join("docs/benchmarks.md")
+    } else {
+        process::target().join("benchmarks.md")
+    };
+    command.current_dir(root()).args(["bench", "run", "--report"]).arg(report);
+    if !args.parts.is_empty() {
+        command.args(["--only", &args.parts.join(",")]);
+    }
     for (flag, number) in [("--seconds", args.seconds), ("--rounds", args.rounds), ("--starts", args.starts)]
     {
         command.args([flag, &number.to_string()]);

@@ -21,7 +21,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("apiserver", &["proto", "transport", "store"]),
     ("controllers", &["client", "proto", "transport"]),
     ("nodeagent", &["client", "proto", "transport"]),
-    ("chaos", &["client", "proto", "transport", "store", "apiserver"]),
+    ("chaos", &["client", "proto", "transport"]),
+    ("chaos/simulation", &["chaos", "proto", "store"]),
     ("xtask", &[]),
 ];
 

@@ -414,6 +414,8 @@ impl From<KvError> for Status {
             | KvError::LeaseProvided
             | KvError::TooManyOps
             | KvError::DuplicateKey
+            | KvError::NotCapable
+            | KvError::DowngradeInProgress
             | KvError::Auth(_)
             | KvError::Corrupt => Self::internal(error),
         }

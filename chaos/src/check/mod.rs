@@ -1,7 +1,30 @@
 //! Checkers: pure functions from a history to a verdict.
 
 pub mod judge;
-pub mod verdict;
+pub mod record;
+
+pub mod versions;
 pub mod witness;
 
+pub mod convergence;
+
+pub mod bank;
+pub mod compaction;
+pub mod counter;
+pub mod kubernetes;
+pub mod lease;
+pub mod lock;
+pub mod set;
+pub mod snapshot;
+pub mod watch;
+
+pub mod opinions;
+
+pub mod append;
+pub mod linearizability;
+pub mod registers;
+
+pub mod verdict;
+
+pub use record::Record;
 pub use verdict::{Verdict, Violation};

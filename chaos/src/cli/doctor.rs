@@ -1,68 +1,61 @@
 //! What this machine can inject, tried out rather than guessed.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
-use nix::unistd::Uid;
+use clap::ValueEnum;
 
-use crate::cluster::{Network, run_command};
+use crate::nemesis::{Kind, Mechanism, Turn};
 use crate::run::say;
 
-/// The tools that faults are made with, and how each is asked whether it is there.
-const TOOLS: [(&str, &str); 4] =
-    [("ip", "-Version"), ("nft", "--version"), ("nsenter", "--version"), ("setpriv", "--version")];
-
-/// Longest that a packet may take to the cut that drops it: its neighbour's address is asked for before.
-const DROP_LIMIT: Duration = Duration::from_secs(5);
-const DROP_POLL: Duration = Duration::from_millis(10);
-
-/// Says in one line what is missing for kill and partition faults.
-pub(super) fn missing() -> Option<String> {
-    if !Uid::effective().is_root() {
-        return Some("it needs root (network namespaces, packet filter)".to_owned());
-    }
-    let absent = TOOLS.iter().find(|(tool, version)| run_command(tool, &[version], "").is_err());
-    absent.map(|(tool, _)| format!("{tool} is not installed (packages iproute2, nftables, util-linux)"))
-}
-
-/// Tells about each fault; returns the exit code.
+/// Tells about each fault; returns the exit code: 0 when all can be injected, else 2.
 pub(super) fn run() -> u8 {
-    if let Some(missing) = missing() {
-        say(&format!("kill       no: {missing}"));
-        say(&format!("partition  no: {missing}"));
-        return 2;
+    let mut tried: Vec<(Mechanism, Result<String, String>)> = Vec::new();
+    let mut can_all = true;
+    for kind in Kind::value_variants() {
+        let mechanism = kind.mechanism();
+        let known = tried.iter().find(|(known, _)| *known == mechanism).map(|(_, result)| result.clone());
+        let result = known.unwrap_or_else(|| {
+            let result = mechanism.try_out();
+            tried.push((mechanism, result.clone()));
+            result
+        });
+        can_all &= result.is_ok();
+        say(&line(*kind, &result));
     }
-    match try_network() {
-        Ok(()) => {
-            say("kill       yes");
-            say("partition  yes: cuts on a bridge, with a counter as witness");
-            0
-        }
-        Err(error) => {
-            say(&format!("kill       no: {error:#}"));
-            say(&format!("partition  no: {error:#}"));
-            2
-        }
+    if can_all { 0 } else { 2 }
+}
+
+fn line(kind: Kind, result: &Result<String, String>) -> String {
+    match result {
+        Ok(witness) => format!("{:<15} yes: {witness}", kind.name()),
+        Err(missing) => format!("{:<15} no: {missing}", kind.name()),
     }
 }
 
-/// Builds a network of two, sends something, cuts it, and sees the counter move.
-fn try_network() -> anyhow::Result<()> {
-    let network = Network::create(2)?;
-    std::thread::scope(|scope| {
-        let trying = scope.spawn(|| {
-            network.enter()?;
-            network.cut(&[(0, 1)])?;
-            let from = format!("--net=/run/netns/{}", network.namespace(0));
-            let send = format!("echo cut > /dev/udp/{}/9", network.address(1));
-            // The first packet waits for the neighbour's address; the answer to that is not cut.
-            run_command("nsenter", &[&from, "bash", "-c", &send], "")?;
-            let deadline = Instant::now() + DROP_LIMIT;
-            while network.packets_dropped()? == 0 {
-                anyhow::ensure!(Instant::now() < deadline, "a cut on the bridge dropped nothing");
-                std::thread::sleep(DROP_POLL);
-            }
-            network.heal()
-        });
-        trying.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the trial panicked")))
+/// Tries every fault of a run; says in one line which this machine cannot inject.
+pub(super) fn refusal(turns: &[Turn]) -> Option<String> {
+    let mut mechanisms: BTreeMap<&str, Mechanism> =
+        turns.iter().flat_map(|turn| turn.kinds()).map(|kind| (kind.name(), kind.mechanism())).collect();
+    // Without faults it is still a network with processes.
+    mechanisms.entry("chaos").or_insert(Mechanism::Process);
+    let mut tried = Vec::new();
+    mechanisms.into_iter().find_map(|(name, mechanism)| {
+        if tried.contains(&mechanism) {
+            return None;
+        }
+        tried.push(mechanism);
+        let missing = mechanism.try_out().err()?;
+        Some(format!("this machine cannot do {name}: {missing}; `keelson chaos doctor` says what it can"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_has_one_line_with_what_was_seen_or_is_missing() {
+        assert_eq!(line(Kind::Kill, &Ok("ended".into())), "kill            yes: ended");
+        assert_eq!(line(Kind::SlowDisk, &Err("no dd".into())), "slow-disk       no: no dd");
+    }
 }

@@ -1,20 +1,39 @@
-//! `keelson chaos`: run, check, doctor.
+//! `keelson chaos`: run and ci, check, report, compare, serve, export, doctor; sim, shrink and plants by what is handed in.
 
+mod check;
+mod ci;
+mod compare;
 mod doctor;
+mod duration;
+mod export;
+mod plants;
+mod report;
+mod series;
+mod serve;
+mod sim;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::check::judge::judge;
-use crate::history;
-use crate::nemesis::Kind;
-use crate::run::{Folder, Options, Outcome, Workload, run as run_workload, say};
+pub use plants::PlantsArgs;
+pub use sim::{ShrinkArgs, SimArgs, Simulator, SwarmArgs};
 
+use crate::cluster::Program;
+use crate::nemesis::turns_of;
+use crate::run::{Options, say};
+use crate::workload::{self, Entry, Tier};
+
+use duration::duration;
+
+/// Exit code for a broken promise.
+const FAIL: u8 = 1;
+/// Exit code for runs that prove nothing.
+const INVALID: u8 = 2;
 /// Exit code for wrong use (Jepsen's).
-const USAGE: u8 = 254;
+pub const USAGE: u8 = 254;
 /// Exit code for a harness that could not do its work (Jepsen's).
 const HARNESS: u8 = 255;
 
@@ -29,23 +48,41 @@ pub struct Args {
 enum Command {
     /// Starts members, injects faults, judges. Exit code 0 pass, 1 fail, 2 invalid
     Run(RunArgs),
-    /// Judges a finished run again
-    Check {
-        /// Folder of the run
-        run: PathBuf,
-    },
+    /// Runs every workload under every bundle of faults within a budget of time. Exit code of the worst run
+    Ci(ci::CiArgs),
+    /// Judges finished runs and other histories. Exit code 0 pass, 1 fail, 2 invalid
+    Check(check::CheckArgs),
+    /// Makes the pages of finished runs, and the index over them
+    Report(report::ReportArgs),
+    /// Sets two runs side by side, such as one of Keelson and one of etcd
+    Compare(compare::CompareArgs),
+    /// Shows a folder of runs in a browser
+    Serve(serve::ServeArgs),
+    /// Writes a history in the format of another checker
+    Export(export::ExportArgs),
     /// Says which faults this machine can inject
     Doctor,
+    /// Simulates the whole store with its disks and network, from seeds. Exit code 0 pass, 1 fail, 2 invalid
+    Sim(SimArgs),
+    /// Finds the smallest plan that still fails
+    Shrink(ShrinkArgs),
+    /// Shows that each planted bug is found (keelson-plant only). Exit code 1 when one survives, 2 when one was left out
+    Plants(PlantsArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct RunArgs {
-    /// What clients do
-    #[arg(long, value_enum, default_value = "register")]
-    workload: Workload,
-    /// Faults, in turns; `none` for none
-    #[arg(long, value_delimiter = ',', default_value = "kill,partition")]
-    nemesis: Vec<String>,
+    /// What clients do: names that an unknown one is answered with; several run one after the other. Those that begin with k- run
+    /// whole servers with agents, and clients use the API
+    #[arg(long, value_delimiter = ',', default_value = "register", value_parser = workload::named)]
+    workload: Vec<&'static Entry>,
+    /// Faults, in turns: kinds, combinations such as kill+partition, and the bundles none, std, disk, net, clock, member, agent, all
+    /// [default: kill,partition, or none with --endpoints]
+    #[arg(long, value_delimiter = ',')]
+    nemesis: Option<Vec<String>>,
+    /// Members of an etcd v3 store that someone else runs, URL,…: without faults, on keys of the run's own
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["binary", "members", "member_env", "leave_running"])]
+    endpoints: Vec<String>,
     /// Number of members, 1 to 9
     #[arg(long, default_value_t = 3)]
     members: usize,
@@ -70,26 +107,44 @@ struct RunArgs {
     /// Environment variable of the members, NAME=VALUE
     #[arg(long, value_parser = variable)]
     member_env: Vec<(String, String)>,
-    /// Folder for history and report [default: chaos-runs/SEED]
+    /// Folder for history and report, or for the folders of several runs [default: chaos-runs/SEED]
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Runs with that many seeds, one after the other, up to the first that does not pass
+    #[arg(long, default_value_t = 1)]
+    test_count: u64,
+    /// Goes on after a run that does not pass
+    #[arg(long)]
+    keep_going: bool,
+    /// Keeps the members after the verdict, until Ctrl-C
+    #[arg(long)]
+    leave_running: bool,
 }
 
-/// Runs the command.
+/// The command line as a whole, for runs that are asked for by other commands.
+#[derive(Clone, Debug, clap::Parser)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the command; `simulator` answers those of the simulated tier and of plants.
 ///
 /// # Errors
 /// When the answer cannot be given; the exit codes for wrong use and for a broken harness are answers.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, simulator: Simulator) -> anyhow::Result<ExitCode> {
     let code = match args.command {
-        Command::Run(args) => match options(&args) {
-            Ok(options) => run_and_report(&options, args.output.as_deref()),
-            Err(error) => {
-                tell(&error);
-                return Ok(ExitCode::from(USAGE));
-            }
-        },
-        Command::Check { run } => check(&run),
+        Command::Run(args) => series::run(&args),
+        Command::Ci(args) => ci::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Doctor => Ok(doctor::run()),
+        Command::Sim(args) => (simulator.sim)(&args),
+        Command::Shrink(args) => (simulator.shrink)(&args),
+        Command::Plants(args) => plants::run(&args, simulator.plants),
     };
     Ok(ExitCode::from(code.unwrap_or_else(|error| {
         tell(&error);
@@ -101,7 +156,8 @@ fn tell(error: &anyhow::Error) {
     say(&format!("keelson chaos: {error:#}"));
 }
 
-fn options(args: &RunArgs) -> anyhow::Result<Options> {
+/// Returns the options of one run.
+fn options(args: &RunArgs, workload: &'static Entry, seed: u64) -> anyhow::Result<Options> {
     let binary = match &args.binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe()?,
@@ -113,97 +169,54 @@ fn options(args: &RunArgs) -> anyhow::Result<Options> {
         args.nemesis_interval >= Duration::from_secs(1),
         "--nemesis-interval must be at least 1s"
     );
-    let nemesis = kinds(&args.nemesis)?;
+    let is_elsewhere = !args.endpoints.is_empty();
+    let default = if is_elsewhere { vec![] } else { vec!["kill".to_owned(), "partition".to_owned()] };
+    let names = args.nemesis.as_ref().unwrap_or(&default);
+    let nemesis = turns_of(names, workload.tier).map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
-        args.members > 1 || !nemesis.contains(&Kind::Partition),
-        "--nemesis partition needs more than one member"
+        !is_elsewhere || nemesis.is_empty(),
+        "faults are only injected into members of the run's own: --endpoints goes with --nemesis none"
     );
-    let members = u32::try_from(args.members).context("--members")?;
-    let seconds = jiff::Timestamp::now().as_second();
+    anyhow::ensure!(
+        !is_elsewhere || !workload.needs_own_store,
+        "--workload {} changes more than keys of its own: it does not go with --endpoints",
+        workload.name
+    );
+    anyhow::ensure!(
+        workload.tier == Tier::Store || !Program::new(&binary).is_etcd(),
+        "--workload {} needs API servers: --binary names a keelson",
+        workload.name
+    );
+    let count = if is_elsewhere { args.endpoints.len() } else { args.members };
+    for kind in nemesis.iter().flat_map(|turn| turn.kinds()) {
+        let least = kind.members_min();
+        anyhow::ensure!(args.members >= least, "--nemesis {kind} needs at least {least} members");
+        anyhow::ensure!(
+            kind.fits_etcd() || !Program::new(&binary).is_etcd(),
+            "--nemesis {kind} does not work on etcd: a Go program asks the kernel for the time, not the C library, and always keeps \
+             five thousand entries of its log"
+        );
+    }
+    let members = u32::try_from(count).context("--members")?;
     let options = Options {
-        workload: args.workload,
+        workload,
         nemesis,
-        members: args.members,
+        members: count,
         time_limit: args.time_limit,
         nemesis_interval: args.nemesis_interval,
         rate: args.rate,
         concurrency: args.concurrency.unwrap_or(4 * members),
-        seed: args.seed.unwrap_or(u64::try_from(seconds).unwrap_or(0)),
+        seed,
         binary,
         environment: args.member_env.clone(),
+        leave_running: args.leave_running,
+        endpoints: args.endpoints.clone(),
     };
     anyhow::ensure!((1..=1000).contains(&options.concurrency), "--concurrency must be between 1 and 1000");
     Ok(options)
 }
 
-fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
-    let named = names.iter().filter(|name| *name != "none");
-    named
-        .map(|name| {
-            <Kind as clap::ValueEnum>::from_str(name, false)
-                .map_err(|_| anyhow::anyhow!("--nemesis {name}: there are kill, partition and none"))
-        })
-        .collect()
-}
-
-fn run_and_report(options: &Options, output: Option<&Path>) -> anyhow::Result<u8> {
-    if let Some(missing) = doctor::missing() {
-        anyhow::bail!("this machine cannot inject faults: {missing}");
-    }
-    let default = PathBuf::from("chaos-runs").join(options.seed.to_string());
-    let folder = Folder::create(output.unwrap_or(&default))?;
-    say(&options.reproduce());
-    let outcome = run_workload(options, &folder)?;
-    let report = outcome.text(&options.reproduce());
-    say(report.split_once('\n').map_or(report.as_str(), |(_, rest)| rest).trim_end());
-    say(&format!("history and report: {}", folder.path().display()));
-    Ok(outcome.exit_code())
-}
-
-fn check(path: &Path) -> anyhow::Result<u8> {
-    let folder = Folder::open(path)?;
-    let events = history::read(&folder.history())?;
-    let (verdict, counts) = judge(&events, &folder.logs()?, &folder.minimums()?);
-    let outcome = Outcome { verdict, counts };
-    say(outcome.text(&format!("keelson chaos check {}", path.display())).trim_end());
-    Ok(outcome.exit_code())
-}
-
-/// Parses `60s`, `2m` or `1500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text} is not a duration such as 60s"))?;
-    match text.strip_prefix(digits) {
-        Some("ms") => Ok(Duration::from_millis(number)),
-        Some("s" | "") => Ok(Duration::from_secs(number)),
-        Some("m") => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err(format!("{text} is not a duration such as 60s")),
-    }
-}
-
 fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("{text} is not NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_carry_their_unit() {
-        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert!(duration("soon").is_err());
-        assert!(duration("5h").is_err());
-    }
-
-    #[test]
-    fn fault_names_are_checked() {
-        let kinds_of = |names: &[&str]| kinds(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        assert_eq!(kinds_of(&["kill", "partition"]).unwrap(), [Kind::Kill, Kind::Partition]);
-        assert!(kinds_of(&["none"]).unwrap().is_empty());
-        assert!(kinds_of(&["earthquake"]).is_err());
-    }
 }

@@ -2,10 +2,20 @@
 //!
 //! All namespaces hang on one bridge in a hub namespace. The harness lives in the hub: its clients reach every member, and
 //! rules on the bridge cut members from each other without touching the clients. Needs root.
+//!
+//! A member is a store alone, or a whole server of the `k8s` tier, whose store is reached in the same way.
 
+mod clock;
 mod command;
+mod control_plane;
+mod delay_line;
+mod disk;
+mod disturbance;
 mod member;
 mod network;
+mod observe;
+mod operator;
+mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,11 +23,19 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::join_all;
 
+pub use clock::Clock;
 pub use command::run as run_command;
+pub use control_plane::AGENTS;
+pub use delay_line::{Delay, DelayLine};
+pub use disk::{Backing, Disk, own_mounts};
+pub use disturbance::Disturbance;
 pub use member::{Killed, Member};
-pub use network::{Network, RUN_PREFIX};
+pub use network::{Host, Network, RUN_PREFIX, Way};
+pub use operator::Replaced;
+pub use throttle::Throttle;
 
 use crate::etcd::MemberClient;
+use crate::kubernetes::Server;
 use crate::workload::Target;
 
 /// Longest wait for a member that was started or healed.
@@ -37,6 +55,8 @@ pub struct Program {
     pub subcommands: &'static [&'static str],
     /// Set for the members only.
     pub environment: Vec<(String, String)>,
+    /// The library that gives each member a wall clock of its own, if it is to have one.
+    pub clock_library: Option<PathBuf>,
 }
 
 impl Program {
@@ -45,7 +65,13 @@ impl Program {
     pub fn new(binary: &Path) -> Self {
         let is_etcd = binary.file_name().is_some_and(|name| name == "etcd");
         let subcommands: &[&str] = if is_etcd { &[] } else { &["store"] };
-        Self { binary: binary.to_owned(), subcommands, environment: Vec::new() }
+        Self { binary: binary.to_owned(), subcommands, environment: Vec::new(), clock_library: None }
+    }
+
+    /// Whether it is etcd.
+    #[must_use]
+    pub fn is_etcd(&self) -> bool {
+        self.subcommands.is_empty()
     }
 }
 
@@ -62,7 +88,11 @@ pub struct Place {
 /// The members of one run.
 pub struct Cluster {
     pub members: Vec<Member>,
+    /// Processes that run nodes; none where members are stores alone.
+    pub agents: Vec<Member>,
     clients: Vec<MemberClient>,
+    /// The API of each member, where members are whole servers.
+    servers: Vec<Server>,
     places: Vec<Place>,
     data: PathBuf,
     /// Member ids, once each has told its own.
@@ -82,12 +112,7 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         let initial: Vec<String> =
             places.iter().map(|place| format!("{}={}", place.name, place.peer_url)).collect();
-        let mut members = Vec::new();
-        let mut clients = Vec::new();
-        std::fs::create_dir_all(folder.join("data"))?;
-        for place in places {
-            clients.push(MemberClient::new(&place.client_url)?);
-            let data = folder.join("data").join(&place.name);
+        let arguments = |place: &Place, data: &Path| {
             let mut arguments: Vec<String> =
                 program.subcommands.iter().map(|word| (*word).to_owned()).collect();
             let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
@@ -100,10 +125,39 @@ impl Cluster {
             flag("initial-cluster", &initial.join(","));
             flag("initial-cluster-state", "new");
             flag("initial-cluster-token", token);
+            arguments
+        };
+        let mut cluster = Self::start_members(program, places, folder, arguments)?;
+        cluster.learn_ids().await?;
+        Ok(cluster)
+    }
+
+    /// Starts a process for each place.
+    fn start_members(
+        program: &Program,
+        places: &[Place],
+        folder: &Path,
+        arguments: impl Fn(&Place, &Path) -> Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let mut members = Vec::new();
+        let mut clients = Vec::new();
+        std::fs::create_dir_all(folder.join("data"))?;
+        for place in places {
+            clients.push(MemberClient::new(&place.client_url)?);
+            let arguments = arguments(place, &folder.join("data").join(&place.name));
+            let mut program = program.clone();
+            let mut clock = None;
+            if let Some(library) = &program.clock_library {
+                let (own, environment) =
+                    Clock::create(&folder.join(format!("{}.clock", place.name)), library)?;
+                clock = Some(own);
+                program.environment.extend(environment);
+            }
             let mut member = Member {
                 name: place.name.clone(),
                 namespace: place.namespace.clone(),
-                program: program.clone(),
+                program,
+                clock,
                 arguments,
                 log: folder.join(format!("{}.log", place.name)),
                 child: None,
@@ -111,14 +165,19 @@ impl Cluster {
             member.start()?;
             members.push(member);
         }
-        let mut cluster =
-            Self { members, clients, places: places.to_vec(), data: folder.join("data"), ids: Vec::new() };
-        cluster.wait_started().await?;
-        for client in &cluster.clients {
+        let (places, data) = (places.to_vec(), folder.join("data"));
+        let (agents, servers, ids) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { members, agents, clients, servers, places, data, ids })
+    }
+
+    /// Waits until every member serves, and asks each for its id.
+    async fn learn_ids(&mut self) -> anyhow::Result<()> {
+        self.wait_started().await?;
+        for client in &self.clients {
             let status = client.status().await.context("a member that serves has no status")?;
-            cluster.ids.push(status.header.map_or(0, |header| header.member_id));
+            self.ids.push(status.header.map_or(0, |header| header.member_id));
         }
-        Ok(cluster)
+        Ok(())
     }
 
     /// Waits until every member serves, or one has ended: that one would never.
@@ -145,10 +204,38 @@ impl Cluster {
         named.map(|(member, client)| Target { name: member.name.clone(), client: client.clone() }).collect()
     }
 
+    /// Returns the API of every member, as clients see it; nothing where members are stores alone.
+    #[must_use]
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Returns the data directory of the member at this place.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn directory(&self, index: usize) -> anyhow::Result<PathBuf> {
+        Ok(self.data.join(&self.places.get(index).context("no such member")?.name))
+    }
+
+    /// Whether the members run etcd.
+    #[must_use]
+    pub fn is_etcd(&self) -> bool {
+        self.members.first().is_some_and(|member| member.program.is_etcd())
+    }
+
     /// Returns the folder that holds the members' data.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Returns where clients find the member at this place.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn client_url(&self, index: usize) -> anyhow::Result<&str> {
+        Ok(&self.places.get(index).context("no such member")?.client_url)
     }
 
     /// Returns a client with a connection of its own to the member at this place.
@@ -156,8 +243,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such member.
     pub fn connect(&self, index: usize) -> anyhow::Result<MemberClient> {
-        let place = self.places.get(index).context("no such member")?;
-        Ok(MemberClient::new(&place.client_url)?)
+        Ok(MemberClient::new(self.client_url(index)?)?)
     }
 
     /// Returns the place of the leader, as the members with the newest term see it.
@@ -173,8 +259,9 @@ impl Cluster {
     /// Waits until every member serves linearizable reads; returns the names of those that do not.
     pub async fn wait_ready(&self) -> Vec<String> {
         let silent = join_all(self.targets().into_iter().map(|target| async move {
+            let server = self.servers.iter().find(|server| server.name == target.name);
             let serving = async {
-                while target.client.read("ready").await.is_err() {
+                while !serves(&target.client, server).await {
                     tokio::time::sleep(READY_POLL).await;
                 }
             };
@@ -184,11 +271,31 @@ impl Cluster {
         silent.into_iter().flatten().collect()
     }
 
+    /// Waits until one member serves linearizable reads; returns whether it does.
+    pub async fn wait_serving(&self, index: usize) -> bool {
+        let Ok(client) = self.connect(index) else { return false };
+        let serving = async {
+            while !serves(&client, self.servers.get(index)).await {
+                tokio::time::sleep(READY_POLL).await;
+            }
+        };
+        tokio::time::timeout(READY_TIMEOUT, serving).await.is_ok()
+    }
+
     /// Ends all members.
     pub async fn stop(&mut self) {
-        for member in &mut self.members {
+        for member in self.agents.iter_mut().chain(&mut self.members) {
             // Their data is thrown away; a clean end would only cost time.
             let _ = member.kill().await;
         }
+    }
+}
+
+/// Whether a member serves linearizable reads, and its API is ready, if it has one.
+async fn serves(client: &MemberClient, server: Option<&Server>) -> bool {
+    let is_read = client.read("ready").await.is_ok();
+    match server {
+        Some(server) if is_read => server.is_ready().await,
+        Some(_) | None => is_read,
     }
 }

@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 
-use super::Place;
 use super::command::run;
+use super::{Disturbance, Place, throttle};
 
 /// Begins the name of every namespace that this harness makes.
 pub const RUN_PREFIX: &str = "keelson-chaos-";
@@ -18,21 +19,60 @@ const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
-/// Cut pairs of addresses; packets that a cut has eaten are counted.
+/// The harness's own address, from which all clients come.
+const CLIENTS_ADDRESS: &str = "10.231.7.254";
+/// Cut pairs of addresses; packets that a cut has eaten or refused are counted. What clients send does not pass prerouting.
 const RULES: &str = "table bridge chaos {
-  set cut { type ipv4_addr . ipv4_addr; }
-  counter dropped { }
-  chain forward {
-    type filter hook forward priority 0; policy accept;
-    ip saddr . ip daddr @cut counter name dropped drop
+  set silent { type ipv4_addr . ipv4_addr; }
+  counter silent { }
+  chain prerouting {
+    type filter hook prerouting priority 0; policy accept;
+    ip saddr . ip daddr @silent counter name silent drop
+  }
+  chain output {
+    type filter hook output priority 0; policy accept;
+    ip saddr . ip daddr @silent counter name silent drop
   }
 }
 ";
+
+/// In each member's namespace: whom it refuses. A bridge cannot send resets on every kernel.
+const MEMBER_RULES: &str = "table inet chaos {
+  set refused { type ipv4_addr; }
+  counter refused { }
+  chain input {
+    type filter hook input priority 0; policy accept;
+    ip saddr @refused meta l4proto tcp counter name refused reject with tcp reset
+  }
+}
+";
+
+/// One end of a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    Member(usize),
+    /// The harness, with all of its clients.
+    Clients,
+}
+
+/// What becomes of packets on a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They are lost.
+    Silent,
+    /// Their sender gets a TCP reset.
+    Reset,
+}
+
+/// Networks that this process has made: the names of each are its own.
+static NETWORKS: AtomicU64 = AtomicU64::new(1);
 
 /// The namespaces of a run; they go when it is dropped.
 pub struct Network {
     run_id: String,
     members: usize,
+    /// Hosts beside the members, on which no fault of the network is aimed.
+    agents: usize,
 }
 
 impl Network {
@@ -41,9 +81,19 @@ impl Network {
     /// # Errors
     /// When this process may not, or a tool is missing.
     pub fn create(members: usize) -> anyhow::Result<Self> {
+        Self::create_with_agents(members, 0)
+    }
+
+    /// Builds the network with hosts for agents beside the members.
+    ///
+    /// # Errors
+    /// When this process may not, or a tool is missing.
+    pub fn create_with_agents(members: usize, agents: usize) -> anyhow::Result<Self> {
         anyhow::ensure!((1..=9).contains(&members), "a run has 1 to 9 members, not {members}");
         sweep();
-        let network = Self { run_id: format!("{RUN_PREFIX}{}", std::process::id()), members };
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let run_id = format!("{RUN_PREFIX}{}-{number}", std::process::id());
+        let network = Self { run_id, members, agents };
         network.build().context("cannot build the network of the run")?;
         Ok(network)
     }
@@ -57,10 +107,12 @@ impl Network {
         ip(&format!("netns add {hub}"))?;
         ip(&format!("-n {hub} link set lo up"))?;
         ip(&format!("-n {hub} link add hub type bridge"))?;
-        ip(&format!("-n {hub} addr add 10.231.7.254/24 dev hub"))?;
+        ip(&format!("-n {hub} addr add {CLIENTS_ADDRESS}/24 dev hub"))?;
         ip(&format!("-n {hub} link set hub up"))?;
-        for (index, name) in self.names().iter().enumerate() {
-            let (namespace, address) = (self.namespace(index), self.address(index));
+        let agents = (0..self.agents).map(|index| self.agent_host(index));
+        let members = self.names().into_iter().enumerate();
+        let members = members.map(|(index, name)| (name, self.namespace(index), self.address(index)));
+        for (name, namespace, address) in members.chain(agents) {
             ip(&format!("netns add {namespace}"))?;
             ip(&format!("-n {hub} link add {name} type veth peer name eth0 netns {namespace}"))?;
             ip(&format!("-n {hub} link set {name} master hub up"))?;
@@ -68,7 +120,10 @@ impl Network {
             ip(&format!("-n {namespace} link set eth0 up"))?;
             ip(&format!("-n {namespace} link set lo up"))?;
         }
-        run("ip", &["netns", "exec", &hub, "nft", "-f", "-"], RULES)?;
+        nft_in(&hub, &["-f", "-"], RULES)?;
+        for index in 0..self.members {
+            nft_in(&self.namespace(index), &["-f", "-"], MEMBER_RULES)?;
+        }
         Ok(())
     }
 
@@ -81,17 +136,46 @@ impl Network {
         setns(hub, CloneFlags::CLONE_NEWNET).context("cannot enter the hub's namespace")
     }
 
-    /// Drops packets from the first to the second member of each pair. The caller is in the hub.
+    /// Cuts off the second host of each pair from what the first sends. The caller is in the hub.
     ///
     /// # Errors
     /// When nft refuses.
-    pub fn cut(&self, pairs: &[(usize, usize)]) -> anyhow::Result<()> {
-        let pairs: Vec<String> = pairs
-            .iter()
-            .map(|(from, to)| format!("{} . {}", self.address(*from), self.address(*to)))
-            .collect();
-        let rule = format!("add element bridge chaos cut {{ {} }}", pairs.join(", "));
-        run("nft", &["-f", "-"], &rule).map(|_| ())
+    pub fn cut(&self, way: Way, pairs: &[(Host, Host)]) -> anyhow::Result<()> {
+        self.change("add", way, pairs)
+    }
+
+    /// Ends a cut, which must stand. The caller is in the hub.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn mend(&self, way: Way, pairs: &[(Host, Host)]) -> anyhow::Result<()> {
+        self.change("delete", way, pairs)
+    }
+
+    fn change(&self, verb: &str, way: Way, pairs: &[(Host, Host)]) -> anyhow::Result<()> {
+        match way {
+            Way::Silent if pairs.is_empty() => Ok(()),
+            Way::Silent => {
+                let pairs: Vec<String> = pairs
+                    .iter()
+                    .map(|(from, to)| format!("{} . {}", self.host(*from), self.host(*to)))
+                    .collect();
+                let rule = format!("{verb} element bridge chaos silent {{ {} }}", pairs.join(", "));
+                run("nft", &["-f", "-"], &rule).map(|_| ())
+            }
+            Way::Reset => pairs.iter().try_for_each(|(from, to)| {
+                let Host::Member(to) = to else { anyhow::bail!("clients refuse nobody") };
+                let rule = format!("{verb} element inet chaos refused {{ {} }}", self.host(*from));
+                nft_in(&self.namespace(*to), &["-f", "-"], &rule).map(|_| ())
+            }),
+        }
+    }
+
+    fn host(&self, host: Host) -> String {
+        match host {
+            Host::Member(index) => self.address(index),
+            Host::Clients => CLIENTS_ADDRESS.to_owned(),
+        }
     }
 
     /// Ends all cuts. The caller is in the hub.
@@ -99,16 +183,30 @@ impl Network {
     /// # Errors
     /// When nft refuses.
     pub fn heal(&self) -> anyhow::Result<()> {
-        run("nft", &["-f", "-"], "flush set bridge chaos cut").map(|_| ())
+        run("nft", &["-f", "-"], "flush set bridge chaos silent")?;
+        self.calm(Disturbance::Loss)?;
+        self.calm(Disturbance::Duplication)?;
+        for index in 0..self.members {
+            nft_in(&self.namespace(index), &["-f", "-"], "flush set inet chaos refused")?;
+        }
+        Ok(())
     }
 
-    /// Returns how many packets cuts have eaten so far. The caller is in the hub.
+    /// Returns how many packets cuts of this way have stopped so far. The caller is in the hub.
     ///
     /// # Errors
     /// When nft does not say.
-    pub fn packets_dropped(&self) -> anyhow::Result<u64> {
-        let listing = run("nft", &["list", "counter", "bridge", "chaos", "dropped"], "")?;
-        packets(&listing).context("nft shows no counter")
+    pub fn packets_cut(&self, way: Way) -> anyhow::Result<u64> {
+        let read = |listing: String| packets(&listing).context("nft shows no counter");
+        match way {
+            Way::Silent => read(run("nft", &["list", "counter", "bridge", "chaos", "silent"], "")?),
+            Way::Reset => (0..self.members)
+                .map(|index| {
+                    let list = ["list", "counter", "inet", "chaos", "refused"];
+                    read(nft_in(&self.namespace(index), &list, "")?)
+                })
+                .sum(),
+        }
     }
 
     /// Returns the name that namespaces and cluster of the run share.
@@ -130,8 +228,14 @@ impl Network {
     }
 
     /// Returns the members' names: n1, n2, and so on.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         (1..=self.members).map(|number| format!("n{number}")).collect()
+    }
+
+    /// Returns name, namespace and address of an agent's host.
+    pub(super) fn agent_host(&self, index: usize) -> (String, String, String) {
+        let number = index + 1;
+        (format!("a{number}"), format!("{}-a{number}", self.run_id), format!("10.231.7.{}", 100 + number))
     }
 
     /// Returns the address of the member at this place.
@@ -146,7 +250,9 @@ impl Network {
         format!("{}-n{}", self.run_id, index + 1)
     }
 
-    fn hub(&self) -> String {
+    /// Returns the namespace in which the bridge and the harness are.
+    #[must_use]
+    pub fn hub(&self) -> String {
         format!("{}-hub", self.run_id)
     }
 }
@@ -159,6 +265,7 @@ impl Drop for Network {
 
 /// Removes what runs left behind whose harness is gone.
 fn sweep() {
+    throttle::sweep();
     remove(|name| run_pid(name).is_some_and(|pid| !Path::new("/proc").join(pid).exists()));
 }
 
@@ -178,7 +285,13 @@ fn remove(is_ours: impl Fn(&str) -> bool) {
     }
 }
 
-fn packets(listing: &str) -> Option<u64> {
+/// Runs nft in a namespace.
+fn nft_in(namespace: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+    let net = format!("--net={NAMESPACES}/{namespace}");
+    run("nsenter", &[&[net.as_str(), "nft"], arguments].concat(), input)
+}
+
+pub(super) fn packets(listing: &str) -> Option<u64> {
     let mut words = listing.split_whitespace().skip_while(|word| *word != "packets");
     words.nth(1)?.parse().ok()
 }
@@ -189,14 +302,14 @@ mod tests {
 
     #[test]
     fn the_counter_is_read_from_its_listing() {
-        let listing = "table bridge chaos {\n\tcounter dropped {\n\t\tpackets 42 bytes 3528\n\t}\n}\n";
+        let listing = "table bridge chaos {\n\tcounter silent {\n\t\tpackets 42 bytes 3528\n\t}\n}\n";
         assert_eq!(packets(listing), Some(42));
         assert_eq!(packets("table bridge chaos {}"), None);
     }
 
     #[test]
     fn only_namespaces_of_a_run_name_a_pid() {
-        assert_eq!(run_pid("keelson-chaos-123-hub"), Some("123"));
+        assert_eq!(run_pid("keelson-chaos-123-1-hub"), Some("123"));
         assert_eq!(run_pid("keelson-chaos-x-hub"), None);
         assert_eq!(run_pid("keelson-node-123-hub"), None);
     }

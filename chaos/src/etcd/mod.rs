@@ -1,5 +1,11 @@
 //! A client of one store member over the etcd v3 API, that never retries: every call has one known or unknown outcome.
 
+mod exchange;
+mod lease;
+mod snapshot;
+mod watch;
+
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,17 +14,19 @@ use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::response_op::Response;
-use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::{
-    Compare, PutRequest, RangeRequest, RequestOp, StatusRequest, StatusResponse, TxnRequest,
-    WatchCreateRequest, WatchRequest, watch_request,
+    Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest, RequestOp, StatusRequest,
+    StatusResponse, TxnRequest,
 };
-use proto::mvccpb::{KeyValue, event::EventType};
+use proto::mvccpb::KeyValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::check::convergence::StateHash;
 use crate::check::witness::LogEntry;
-use crate::history::{Answer, KeyState};
+use crate::history::{Answer, KeyState, WatchSpec};
+
+pub use watch::{WatchStream, Watched};
 
 /// Longest wait for an answer. Far shorter than a fault: clients that waited through it would ask nothing while it lasts, and
 /// miss what a cut-off member answers once the others have moved on.
@@ -27,15 +35,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for a connection: members are on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What tonic answers when it could not connect, so that nothing was sent.
-const NO_CONNECTION: &str = "tcp connect error";
+/// What tonic answers when it could not connect, so that nothing was sent. Simulated connections say the same.
+pub const NO_CONNECTION: &str = "tcp connect error";
 
 /// Why a call brought no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The member refused before it proposed anything.
+    #[error("{0}")]
     NotApplied(String),
     /// The call may have been applied, or may yet be.
+    #[error("{0} (it may have happened)")]
     Unknown(String),
 }
 
@@ -53,12 +63,20 @@ impl MemberClient {
     /// # Errors
     /// When the endpoint is not a URL.
     pub fn new(endpoint: &str) -> Result<Self, tonic::transport::Error> {
+        Self::over(endpoint, |endpoint| endpoint.connect_lazy())
+    }
+
+    /// Returns a client whose connections `connect` makes, such as those of a simulated network.
+    ///
+    /// # Errors
+    /// When the endpoint is not a URL.
+    pub fn over(
+        endpoint: &str,
+        connect: impl Fn(Endpoint) -> Channel,
+    ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-        Ok(Self {
-            channel: endpoint.clone().timeout(CALL_TIMEOUT).connect_lazy(),
-            streams: endpoint.connect_lazy(),
-        })
+        Ok(Self { channel: connect(endpoint.clone().timeout(CALL_TIMEOUT)), streams: connect(endpoint) })
     }
 
     /// Reads a key, linearizably; returns its state and the header's revision.
@@ -66,7 +84,20 @@ impl MemberClient {
     /// # Errors
     /// A read that fails did not happen.
     pub async fn read(&self, key: &str) -> Result<(Answer, i64), Failure> {
-        let request = RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() };
+        self.range(RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() })
+            .await
+    }
+
+    /// Reads a key as this member has it, which may be old.
+    ///
+    /// # Errors
+    /// A read that fails did not happen.
+    pub async fn read_serializable(&self, key: &str) -> Result<(Answer, i64), Failure> {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        self.range(RangeRequest { key, serializable: true, ..RangeRequest::default() }).await
+    }
+
+    async fn range(&self, request: RangeRequest) -> Result<(Answer, i64), Failure> {
         let response = KvClient::new(self.channel.clone()).range(request).await;
         let response = response.map_err(|status| Failure::NotApplied(text(&status)))?.into_inner();
         let revision = response.header.map_or(0, |header| header.revision);
@@ -126,38 +157,74 @@ impl MemberClient {
         Ok(MaintenanceClient::new(self.channel.clone()).status(StatusRequest {}).await?.into_inner())
     }
 
-    /// Reads the whole log from the first revision up to `until`, as a watch of this member shows it.
+    /// Asks the member for the hash of its state at a revision.
     ///
     /// # Errors
-    /// When the watch ends before `until` is reached.
-    pub async fn log(&self, until: i64) -> Result<Vec<LogEntry>, Status> {
-        let create = WatchCreateRequest {
-            key: Bytes::from_static(b"\0"),
-            range_end: Bytes::from_static(b"\0"),
-            start_revision: 1,
-            ..WatchCreateRequest::default()
+    /// When it does not answer, or does not have this revision.
+    pub async fn hash(&self, revision: i64) -> Result<StateHash, Status> {
+        let request = HashKvRequest { revision };
+        let answer = MaintenanceClient::new(self.channel.clone()).hash_kv(request).await?.into_inner();
+        Ok(StateHash { revision, compacted: answer.compact_revision.max(0), hash: answer.hash })
+    }
+
+    /// Deletes every key that begins with `prefix`, which is not empty.
+    ///
+    /// # Errors
+    /// [`Failure`] says whether it may have happened.
+    pub async fn delete_prefix(&self, prefix: &str) -> Result<(), Failure> {
+        let request = DeleteRangeRequest {
+            key: Bytes::copy_from_slice(prefix.as_bytes()),
+            range_end: prefix_end(prefix),
+            prev_kv: false,
         };
-        let create = WatchRequest { request_union: Some(watch_request::RequestUnion::CreateRequest(create)) };
-        // The request side stays open until the log is complete: a half-closed watch ends.
-        let requests = tokio_stream::StreamExt::chain(tokio_stream::once(create), tokio_stream::pending());
-        let mut stream = WatchClient::new(self.streams.clone()).watch(requests).await?.into_inner();
+        let response = KvClient::new(self.channel.clone()).delete_range(request).await;
+        response.map(|_| ()).map_err(|status| classify(&status))
+    }
+
+    /// Reads the log of these revisions, as a watch of this member shows it; what is forgotten is left out. Returns where it
+    /// begins then.
+    ///
+    /// # Errors
+    /// When the watch ends before the last one is reached.
+    pub async fn log(&self, revisions: RangeInclusive<i64>) -> Result<(i64, Vec<LogEntry>), Status> {
+        let (mut from, until) = revisions.into_inner();
         let mut log = Vec::new();
-        let mut reached = 1;
+        // The first revision is that of an empty store: no event shows it.
+        let mut reached = from.max(2) - 1;
         while reached < until {
-            let response = stream.message().await?.ok_or_else(|| Status::unavailable("the watch ended"))?;
-            if response.canceled {
-                return Err(Status::out_of_range(response.cancel_reason));
-            }
-            for event in response.events {
-                let is_put = event.r#type() == EventType::Put;
-                let Some(kv) = event.kv else { continue };
-                reached = kv.mod_revision;
-                let key = String::from_utf8_lossy(&kv.key).into_owned();
-                log.push(LogEntry { revision: kv.mod_revision, key, state: is_put.then(|| key_state(&kv)) });
+            let spec =
+                WatchSpec { key: "\0".to_owned(), end: Some("\0".to_owned()), from, ..WatchSpec::default() };
+            let mut stream = self.watch(&[spec]).await?;
+            while reached < until {
+                let notice = stream.next().await?.notice;
+                if let Some(reason) = notice.canceled {
+                    if notice.compacted < from {
+                        return Err(Status::out_of_range(reason));
+                    }
+                    from = notice.compacted + 1;
+                    reached = notice.compacted;
+                    break;
+                }
+                for event in notice.events {
+                    reached = event.revision;
+                    log.push(LogEntry { revision: event.revision, key: event.key, state: event.state });
+                }
             }
         }
-        Ok(log)
+        Ok((from, log))
     }
+}
+
+/// The end of the range of all keys that begin with `prefix`.
+fn prefix_end(prefix: &str) -> Bytes {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Bytes::from(end);
+        }
+    }
+    Bytes::from_static(b"\0")
 }
 
 fn put(key: &str, value: &str) -> PutRequest {
@@ -171,15 +238,17 @@ fn key_state(kv: &KeyValue) -> KeyState {
         version: kv.version,
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,
+        lease: kv.lease,
     }
 }
 
-/// Only answers that the store gives before it proposes, and connections that never stood, are definite; all else may have
-/// been applied.
+/// Only answers that the store gives before it proposes, refusals of what it would have to apply (a lease or a revision that is
+/// not there), and connections that never stood, are definite; all else may have been applied.
 fn classify(status: &Status) -> Failure {
     let refused =
         ["etcdserver: no leader", "etcdserver: too many requests", "etcdserver: not capable", NO_CONNECTION];
-    let is_refused = refused.contains(&status.message()) || status.code() == Code::InvalidArgument;
+    let is_refused = refused.contains(&status.message())
+        || matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::OutOfRange);
     if is_refused { Failure::NotApplied(text(status)) } else { Failure::Unknown(text(status)) }
 }
 

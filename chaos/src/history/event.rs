@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::FaultKind;
+
 /// One event: an invocation, its completion, or a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -68,12 +70,35 @@ pub enum Function {
     Read,
     Write,
     Cas,
-    Kill,
-    Restart,
-    Partition,
-    Heal,
+    /// Reads and appends of lists, all or nothing.
+    Txn,
+    /// Any request to the key-value service, whole.
+    Kv,
+    LeaseGrant,
+    /// The renewal of a lease.
+    KeepAlive,
+    LeaseRevoke,
+    TimeToLive,
+    /// History below a revision is forgotten.
+    Compact,
+    /// A member's state is saved as a file, which is the key.
+    Snapshot,
+    /// What a cluster holds that was restored from a file.
+    Restore,
+    /// The creation of a watch.
+    Watch,
+    /// A response of a watch, or its end.
+    Notice,
+    /// Any request to an API server, whole.
+    Api,
+    /// What an informer lists, is shown by a watch, and why that ended.
+    Inform,
+    /// Waiting for controllers to reach what was asked for.
+    Settle,
     /// All faults are over: which members serve again.
     Recover,
     /// The whole log as one member's watch shows it.
     Audit,
+    #[serde(untagged)]
+    Fault(FaultKind),
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::exchange::is_zero;
 use super::{Event, EventKind, Function, Process};
 
 /// What a client asked of one key.
@@ -29,6 +30,9 @@ pub struct KeyState {
     pub version: i64,
     pub create_revision: i64,
     pub mod_revision: i64,
+    /// 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lease: i64,
 }
 
 /// What an answer carried.
@@ -90,14 +94,18 @@ impl Operation {
     }
 }
 
-/// Pairs invocations with completions. A process has at most one operation open at a time.
+/// Pairs invocations of the register workload with completions. A process has at most one operation open at a time.
 ///
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn pair(events: &[Event]) -> Result<Vec<Operation>, String> {
     let mut open: BTreeMap<Process, Operation> = BTreeMap::new();
     let mut operations = Vec::new();
-    for event in events.iter().filter(|event| event.process != Process::NEMESIS) {
+    let of_registers = |event: &&Event| {
+        event.process != Process::NEMESIS
+            && matches!(event.f, Function::Read | Function::Write | Function::Cas)
+    };
+    for event in events.iter().filter(of_registers) {
         if event.kind == EventKind::Invoke {
             let operation = invocation(event)?;
             if let Some(previous) = open.insert(event.process, operation) {
@@ -122,27 +130,14 @@ pub fn pair(events: &[Event]) -> Result<Vec<Operation>, String> {
 fn invocation(event: &Event) -> Result<Operation, String> {
     let broken = |what: &str| format!("event {}: {what}", event.index);
     let text = |name: &str| event.value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let call = match event.f {
-        Function::Read => Call::Read,
-        Function::Write => {
-            Call::Write { value: text("value").ok_or_else(|| broken("a write names no value"))? }
-        }
-        Function::Cas => Call::Cas {
-            value: text("value").ok_or_else(|| broken("a cas names no value"))?,
-            expected: event
-                .value
-                .get("expected")
-                .and_then(Value::as_i64)
-                .ok_or_else(|| broken("a cas expects nothing"))?,
-        },
-        Function::Kill
-        | Function::Restart
-        | Function::Partition
-        | Function::Heal
-        | Function::Recover
-        | Function::Audit => {
-            return Err(broken("a client injects a fault"));
-        }
+    let value = || text("value").ok_or_else(|| broken("a write names no value"));
+    let call = if event.f == Function::Read {
+        Call::Read
+    } else if event.f == Function::Write {
+        Call::Write { value: value()? }
+    } else {
+        let expected = event.value.get("expected").and_then(Value::as_i64);
+        Call::Cas { value: value()?, expected: expected.ok_or_else(|| broken("a cas expects nothing"))? }
     };
     Ok(Operation {
         index: event.index,

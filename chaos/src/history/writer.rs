@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Event, EventKind, Function, Process};
+use super::{Event, EventKind, FORMAT, Function, Process};
 
 /// Appends events to a file and keeps them for the checkers. Shared by all clients of a run.
 pub struct Writer {
-    began: Instant,
+    clock: Clock,
     inner: Mutex<Inner>,
 }
+
+/// Returns nanoseconds since the run began.
+type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 struct Inner {
     file: BufWriter<File>,
@@ -35,13 +38,26 @@ pub struct Note {
 }
 
 impl Writer {
-    /// Creates the history file.
+    /// Creates the history file, with times from this moment on.
     ///
     /// # Errors
     /// When the file cannot be created.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
-        Ok(Self { began: Instant::now(), inner: Mutex::new(Inner { file, events: Vec::new() }) })
+        let began = Instant::now();
+        Self::create_with_clock(path, move || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Creates the history file of a run that has a clock of its own, which gives nanoseconds since it began.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create_with_clock(
+        path: &Path,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let mut file = BufWriter::new(File::create(path)?);
+        writeln!(file, "{}", serde_json::json!({ "history_format": FORMAT }))?;
+        Ok(Self { clock: Box::new(clock), inner: Mutex::new(Inner { file, events: Vec::new() }) })
     }
 
     /// Stamps and records an event; returns its index.
@@ -51,7 +67,7 @@ impl Writer {
     pub fn record(&self, note: Note) -> std::io::Result<u64> {
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Stamped under the lock, so that index order is time order.
-        let time = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let time = (self.clock)();
         let index = u64::try_from(inner.events.len()).unwrap_or(u64::MAX);
         let Note { kind, process, f, key, value, node, rev, error } = note;
         let event = Event { index, time, kind, process, f, key, value, node, rev, error };

@@ -1,4 +1,5 @@
-//! What the load writes and reads: 48-byte keys over a million-key space, 256-byte values. Pure.
+//! What the load writes and reads: 48-byte keys over a million-key space, 256-byte values; objects of a kilobyte; and a large store of
+//! 64-byte keys and values. Pure.
 
 /// Keys that can occur.
 const KEY_SPACE: u64 = 1_000_000;
@@ -7,6 +8,12 @@ const STRIDE: u64 = 736_187;
 /// Before the number: kind, namespace and name as an API server would store them.
 const PREFIX: &str = "/registry/benchmarks/namespace-0001/object-";
 const VALUE_BYTES: usize = 256;
+/// Before the number of an object that is updated again and again.
+pub(super) const OBJECTS: &str = "/registry/pods/namespace-0001/object-";
+const OBJECT_BYTES: usize = 1024;
+/// Before the number of a key of a large store.
+pub(super) const LARGE: &str = "/registry/large/benchmarks/namespace-0001/object-named-";
+const LARGE_VALUE_BYTES: usize = 64;
 
 /// Returns the key of the nth put.
 #[must_use]
@@ -23,19 +30,48 @@ pub(super) fn key(count: u64) -> String {
     format!("{PREFIX}{}", String::from_utf8_lossy(&digits))
 }
 
-/// Returns the value of the nth put: not compressible to nothing, and never the same twice.
+/// Returns the value of the nth put.
 #[must_use]
 pub(super) fn value(count: u64) -> String {
+    text(count, VALUE_BYTES)
+}
+
+/// Returns the key of a client's own object.
+#[must_use]
+pub(super) fn object_key(client: u64) -> String {
+    format!("{OBJECTS}{client:04}")
+}
+
+/// Returns the nth content of an object.
+#[must_use]
+pub(super) fn object(count: u64) -> String {
+    text(count, OBJECT_BYTES)
+}
+
+/// Returns the nth key of a large store, in the order of their bytes.
+#[must_use]
+pub(super) fn large_key(number: u64) -> String {
+    format!("{LARGE}{number:09}")
+}
+
+/// Returns a value of a large store.
+#[must_use]
+pub(super) fn large_value(count: u64) -> String {
+    text(count, LARGE_VALUE_BYTES)
+}
+
+/// Not compressible to nothing, and never the same twice.
+fn text(count: u64, length: usize) -> String {
     let mut state = count.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut value = String::with_capacity(VALUE_BYTES + 16);
-    while value.len() < VALUE_BYTES {
+    let mut text = String::with_capacity(length + 16);
+    while text.len() < length {
         // xorshift64
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        value.push_str(&format!("{state:016x}"));
+        text.push_str(&format!("{state:016x}"));
     }
-    value
+    text
 }
 
 #[cfg(test)]
@@ -56,5 +92,11 @@ mod tests {
     fn values_have_256_bytes_and_differ() {
         assert_eq!((value(0).len(), value(1).len()), (256, 256));
         assert_ne!(value(2), value(4));
+    }
+
+    #[test]
+    fn a_large_store_has_keys_and_values_of_64_bytes_in_order() {
+        assert_eq!((large_key(0).len(), large_value(0).len(), object(0).len()), (64, 64, 1024));
+        assert!((0..2000).map(large_key).is_sorted());
     }
 }

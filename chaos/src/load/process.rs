@@ -46,11 +46,21 @@ pub(super) fn usage(pids: &[u32], data: &Path) -> anyhow::Result<Usage> {
 pub(super) fn memory(pid: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("process {pid} is gone"))?;
-    pss(&text).context(path)
+    kilobytes(&text, "Pss:").context(path)
 }
 
-fn pss(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// Returns the memory that a process occupies without pages of files, which the kernel takes back when it needs them.
+///
+/// # Errors
+/// When the process is gone.
+pub(super) fn anonymous_memory(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("process {pid} is gone"))?;
+    kilobytes(&text, "Pss_Anon:").context(path)
+}
+
+fn kilobytes(rollup: &str, name: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
@@ -119,9 +129,9 @@ mod tests {
 
     #[test]
     fn the_share_of_shared_pages_counts() {
-        let rollup =
-            "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:            9000 kB\nPss:            1200 kB\n";
-        assert_eq!(pss(rollup), Some(1200 * 1024));
+        let rollup = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:            9000 kB\nPss:            1200 kB\nPss_Anon:        700 kB\n";
+        assert_eq!(kilobytes(rollup, "Pss:"), Some(1200 * 1024));
+        assert_eq!(kilobytes(rollup, "Pss_Anon:"), Some(700 * 1024));
     }
 
     #[test]

@@ -8,11 +8,14 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-use super::generator;
+use super::connection::Connection;
+use super::contestant::Role;
 use super::process::usage;
 use super::syncs::SyncCounter;
+use super::{generator, pace};
 use crate::cluster::Cluster;
 use crate::etcd::MemberClient;
+use crate::history::Answer;
 
 /// Connections per member at most: beyond that clients share, as those of an API server do.
 const CONNECTIONS_PER_MEMBER_MAX: u32 = 16;
@@ -23,16 +26,45 @@ pub(super) enum Operation {
     Put,
     /// Linearizable.
     Get,
+    SerializableGet,
+    /// As an API server writes: compare-and-swap of objects of a kilobyte, watched by three with the previous value.
+    Update,
 }
 
 impl Operation {
+    pub(super) const ALL: [Self; 4] = [Self::Put, Self::Get, Self::SerializableGet, Self::Update];
+
     /// Returns its name in the report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
             Self::Get => "linearizable get",
+            Self::SerializableGet => "serializable get",
+            Self::Update => "update of 1 kB, 3 watches",
         }
     }
+
+    /// Returns how many clients at a time it is measured with.
+    pub(super) fn clients(self) -> &'static [u32] {
+        match self {
+            Self::Put => &[1, 64, 256, 1000],
+            Self::Get => &[1, 64, 256],
+            Self::SerializableGet => &[256],
+            Self::Update => &[64, 256],
+        }
+    }
+
+    /// The empty service keeps nothing that could be compared or watched.
+    pub(super) fn is_asked_of(self, role: Role) -> bool {
+        self != Self::Update || role != Role::Limit
+    }
+}
+
+/// Everything that is measured, in the order of the report.
+pub(super) fn scenarios() -> impl Iterator<Item = (Operation, u32)> {
+    Operation::ALL
+        .into_iter()
+        .flat_map(|operation| operation.clients().iter().map(move |clients| (operation, *clients)))
 }
 
 /// What one measurement has shown.
@@ -55,7 +87,7 @@ impl Sample {
     /// Returns the line that is shown while it runs.
     pub(super) fn line(&self) -> String {
         format!(
-            "{:>4} clients {:<16} {:>8.0}/s  p50 {:>6.2} ms  p99 {:>7.2} ms  {:>5.0} us cpu  {:>6.0} bytes  {} syncs  {} errors",
+            "{:>4} clients {:<25} {:>8.0}/s  p50 {:>6.2} ms  p99 {:>7.2} ms  {:>5.0} us cpu  {:>6.0} bytes  {} syncs  {} errors",
             self.clients,
             self.operation.name(),
             self.per_second,
@@ -70,26 +102,24 @@ impl Sample {
 }
 
 /// What is asked of one cluster.
-pub(super) struct Load<'a> {
-    pub clients: &'a [u32],
+pub(super) struct Load {
+    pub role: Role,
     pub warm_up: Duration,
     pub length: Duration,
     pub counts_syncs: bool,
 }
 
-/// Measures puts and gets with each number of clients.
+/// Measures every operation with each number of clients.
 ///
 /// # Errors
 /// When a member dies or cannot be connected to.
-pub(super) async fn all(cluster: &Cluster, load: &Load<'_>) -> anyhow::Result<Vec<Sample>> {
+pub(super) async fn all(cluster: &Cluster, load: &Load) -> anyhow::Result<Vec<Sample>> {
     let written = Arc::new(AtomicU64::new(0));
     let measuring = Measuring { cluster, written: &written, counts_syncs: load.counts_syncs };
     measuring.run(Operation::Put, 16, load.warm_up).await?;
     let mut samples = Vec::new();
-    for clients in load.clients {
-        for operation in [Operation::Put, Operation::Get] {
-            samples.push(measuring.run(operation, *clients, load.length).await?);
-        }
+    for (operation, clients) in scenarios().filter(|(operation, _)| operation.is_asked_of(load.role)) {
+        samples.push(measuring.run(operation, clients, load.length).await?);
     }
     Ok(samples)
 }
@@ -104,6 +134,10 @@ impl Measuring<'_> {
     async fn run(&self, operation: Operation, clients: u32, length: Duration) -> anyhow::Result<Sample> {
         let pids: Vec<u32> = self.cluster.members.iter().filter_map(crate::cluster::Member::pid).collect();
         let channels = connect(self.cluster, clients).await?;
+        let _watching = match operation {
+            Operation::Update => watch_objects(self.cluster).await?,
+            Operation::Put | Operation::Get | Operation::SerializableGet => JoinSet::new(),
+        };
         let counter = if self.counts_syncs { Some(SyncCounter::start(&pids).await?) } else { None };
         let before = usage(&pids, self.cluster.data())?;
         let began = Instant::now();
@@ -156,6 +190,17 @@ async fn connect(cluster: &Cluster, clients: u32) -> anyhow::Result<Vec<MemberCl
     Ok(channels)
 }
 
+/// One watch of all objects on every member; they end when the set is dropped.
+async fn watch_objects(cluster: &Cluster) -> anyhow::Result<JoinSet<()>> {
+    let mut watching = JoinSet::new();
+    for index in 0..cluster.members.len() {
+        let connection = Connection::open(cluster.client_url(index)?).await?;
+        let mut stream = connection.watch(generator::OBJECTS, 1, true).await?;
+        watching.spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+    }
+    Ok(watching)
+}
+
 struct Work {
     client: MemberClient,
     operation: Operation,
@@ -164,29 +209,49 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self, mut draw: u64) -> anyhow::Result<(Histogram<u64>, u64)> {
+    async fn run(self, number: u64) -> anyhow::Result<(Histogram<u64>, u64)> {
         let mut latencies = histogram()?;
         let mut errors = 0;
+        let mut draw = number;
+        // Of the client's own object.
+        let mut revision = 0;
         while Instant::now() < self.until {
             let began = Instant::now();
             let answered = match self.operation {
                 Operation::Put => {
-                    let count = self.written.fetch_add(1, Ordering::Relaxed);
+                    let count = self.next();
                     self.client.write(&generator::key(count), &generator::value(count)).await
                 }
-                Operation::Get => {
-                    draw =
-                        draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let count = (draw >> 33) % self.written.load(Ordering::Relaxed).max(1);
-                    self.client.read(&generator::key(count)).await
+                Operation::Get => self.client.read(&self.drawn(&mut draw)).await,
+                Operation::SerializableGet => self.client.read_serializable(&self.drawn(&mut draw)).await,
+                Operation::Update => {
+                    let (key, object) = (generator::object_key(number), generator::object(self.next()));
+                    self.client.cas(&key, revision, &object).await
                 }
             };
             match answered {
-                Ok(_) => latencies.record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))?,
+                // The first look at an object that an earlier measurement left.
+                Ok((Answer::NotSwapped(seen), _)) => revision = seen.map_or(0, |seen| seen.mod_revision),
+                Ok((answer, now)) => {
+                    if answer == Answer::Swapped {
+                        revision = now;
+                    }
+                    latencies.record(pace::microseconds(began.elapsed()))?;
+                }
                 Err(_) => errors += 1,
             }
         }
         Ok((latencies, errors))
+    }
+
+    fn next(&self) -> u64 {
+        self.written.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A key that was written before.
+    fn drawn(&self, draw: &mut u64) -> String {
+        *draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        generator::key((*draw >> 33) % self.written.load(Ordering::Relaxed).max(1))
     }
 }
 

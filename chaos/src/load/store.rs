@@ -9,7 +9,7 @@ use super::contestant::Contestant;
 use super::sample::{self, Sample};
 use super::syncs::{SyncCounter, Unmount};
 use super::{Folder, places, process};
-use crate::cluster::{Cluster, Member, Program};
+use crate::cluster::{Cluster, Member};
 use crate::run::say;
 
 /// Load before the first measurement, which opens connections and warms caches.
@@ -20,7 +20,6 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub(super) struct Plan {
     pub length: Duration,
     pub rounds: u32,
-    pub clients: Vec<u32>,
     pub data: PathBuf,
 }
 
@@ -51,7 +50,7 @@ pub(super) async fn measure(plan: &Plan, contestants: &[Contestant]) -> anyhow::
     for round in 0..plan.rounds {
         for (contestant, side) in order(round, contestants) {
             let folder = Folder::create(&plan.data)?;
-            let measured = one(plan, &side.program, &folder.0, counts_syncs).await;
+            let measured = one(plan, side, &folder.0, counts_syncs).await;
             let (samples, memory_bytes) = measured.with_context(|| side.name.clone())?;
             for sample in &samples {
                 say(&format!("round {} {:<14} {}", round + 1, side.name, sample.line()));
@@ -70,12 +69,12 @@ fn order<T>(round: u32, all: &[T]) -> Vec<(usize, &T)> {
 
 async fn one(
     plan: &Plan,
-    program: &Program,
+    side: &Contestant,
     folder: &Path,
     counts_syncs: bool,
 ) -> anyhow::Result<(Vec<Sample>, u64)> {
-    let mut cluster = Cluster::start(program, &places::free()?, "keelson-bench", folder).await?;
-    let load = sample::Load { clients: &plan.clients, warm_up: WARM_UP, length: plan.length, counts_syncs };
+    let mut cluster = Cluster::start(&side.program, &places::free()?, "keelson-bench", folder).await?;
+    let load = sample::Load { role: side.role, warm_up: WARM_UP, length: plan.length, counts_syncs };
     let measured = async {
         let samples = sample::all(&cluster, &load).await?;
         let pids = cluster.members.iter().filter_map(Member::pid);

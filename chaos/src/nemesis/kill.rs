@@ -1,53 +1,61 @@
-//! Kill: SIGKILL to one member, a pause, and a start on the same data directory.
+//! Kill: SIGKILL to one member or to all at once, a while without them, and a start on the same data directory.
 
-use std::time::Duration;
+use async_trait::async_trait;
+use serde_json::{Value, json};
 
-use serde_json::json;
+use super::Site;
+use super::fault::{Aim, Fault};
 
-use super::{Injected, Nemesis};
-use crate::history::{EventKind, Function};
+pub(super) struct Kill {
+    members: Vec<usize>,
+}
 
-impl Nemesis<'_> {
-    pub(super) async fn kill(
-        &mut self,
-        victim: usize,
-        leader: Option<usize>,
-        lasting: Duration,
-    ) -> anyhow::Result<Injected> {
-        let node = self.name(Some(victim));
-        let leader_before = self.name(leader);
-        let is_leader = leader == Some(victim);
-        self.record(
-            EventKind::Invoke,
-            Function::Kill,
-            node.clone(),
-            json!({ "leader_before": leader_before }),
-        )?;
-        let killed = match self.cluster.members.get_mut(victim) {
-            Some(member) => member.kill().await?,
-            None => None,
-        };
-        let witness = killed.map(|killed| json!({ "pid": killed.pid, "signal": killed.signal }));
-        let value = json!({ "leader_before": leader_before, "hit_leader": is_leader, "witness": witness });
-        self.record(EventKind::Info, Function::Kill, node.clone(), value)?;
-        tokio::time::sleep(lasting).await;
-        let leader_after = self.name(self.cluster.leader().await);
-        if let Some(member) = self.cluster.members.get_mut(victim) {
-            member.start()?;
+impl Kill {
+    pub(super) fn one(aim: Aim) -> Self {
+        Self { members: vec![aim.victim] }
+    }
+
+    pub(super) fn all(aim: Aim) -> Self {
+        Self { members: (0..aim.count).collect() }
+    }
+}
+
+#[async_trait(?Send)]
+impl Fault for Kill {
+    fn members(&self) -> Vec<usize> {
+        self.members.clone()
+    }
+
+    async fn begin(&mut self, site: &mut Site<'_>) -> anyhow::Result<Option<Value>> {
+        let mut killed = Vec::new();
+        for member in &self.members {
+            let Some(member) = site.cluster.members.get_mut(*member) else { continue };
+            killed.extend(member.kill().await?);
         }
-        self.record(
-            EventKind::Info,
-            Function::Restart,
-            node.clone(),
-            json!({ "leader_after": leader_after }),
-        )?;
-        let role = if is_leader { "the leader" } else { "a follower" };
-        let node = node.unwrap_or_default();
-        let after = leader_after.unwrap_or_else(|| "nobody".to_owned());
-        let witnessed = killed.map_or_else(
-            || "NO WITNESS: it was not running".to_owned(),
-            |killed| format!("pid {} ended by signal {}", killed.pid, killed.signal),
-        );
-        Ok(Injected { line: format!("kill {node} ({role}): {witnessed}; {after} led; started again") })
+        let pids: Vec<u32> = killed.iter().map(|killed| killed.pid).collect();
+        let is_whole = killed.len() == self.members.len();
+        Ok(is_whole.then(|| json!({ "pids": pids, "signal": killed.first().map(|killed| killed.signal) })))
+    }
+
+    async fn end(&mut self, site: &mut Site<'_>) -> anyhow::Result<Option<Value>> {
+        for member in &self.members {
+            if let Some(member) = site.cluster.members.get_mut(*member) {
+                member.start()?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nemesis::Draw;
+
+    #[test]
+    fn one_is_the_victim_and_all_are_all() {
+        let aim = Aim { victim: 2, count: 5, draw: Draw::from_seed(1) };
+        assert_eq!(Kill::one(aim).members(), [2]);
+        assert_eq!(Kill::all(aim).members(), [0, 1, 2, 3, 4]);
     }
 }

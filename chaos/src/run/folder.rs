@@ -1,7 +1,7 @@
 //! The folder of a run: options, history, logs, verdict; enough to judge it again.
 //!
 //! ```text
-//! options.json  history.jsonl  log-n1.jsonl …  result.json  report.txt  n1.log …  data/ (removed at the end)
+//! options.json  history.jsonl  log-n1.jsonl …  live-n1.jsonl …  result.json  report.txt  report.html  n1.log …  data/ (removed at the end)
 //! ```
 
 use std::fs::File;
@@ -13,13 +13,22 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Options, Outcome};
-use crate::check::Verdict;
 use crate::check::judge::Minimums;
+use crate::check::opinions::Opinion;
 use crate::check::witness::LogEntry;
-use crate::history::{self, EventKind, Process};
+use crate::check::{Record, Verdict};
+use crate::history::{self, Event, EventKind, Process};
 
 /// Version of the files in the folder.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// What judging a run needs beside what it recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The command that repeats it.
+    pub reproduce: String,
+    pub minimums: Minimums,
+}
 
 /// The folder of one run.
 pub struct Folder {
@@ -59,11 +68,26 @@ impl Folder {
         self.path.join("history.jsonl")
     }
 
+    /// Returns the path of the snapshots that clients have saved.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     pub(super) fn write_options(&self, options: &Options) -> anyhow::Result<()> {
+        self.write_terms(&options.terms())
+    }
+
+    /// Writes options.json.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_terms(&self, terms: &Terms) -> anyhow::Result<()> {
         let content = json!({
             "format": FORMAT,
-            "reproduce": options.reproduce(),
-            "minimums": options.minimums(),
+            "reproduce": terms.reproduce,
+            "started": format!("{:.0}", jiff::Timestamp::now()),
+            "minimums": terms.minimums,
         });
         std::fs::write(self.path.join("options.json"), format!("{content:#}\n"))?;
         Ok(())
@@ -77,38 +101,49 @@ impl Folder {
         let path = self.path.join("options.json");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let content: serde_json::Value = serde_json::from_str(&text)?;
-        let format = content.get("format").and_then(serde_json::Value::as_u64);
+        let format = content.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
         anyhow::ensure!(
-            format == Some(u64::from(FORMAT)),
-            "{}: format {format:?}, not {FORMAT}",
+            format == u64::from(FORMAT),
+            "{}: format {format}, and this program reads {FORMAT}: use the one that wrote it",
             path.display()
         );
         let minimums = content.get("minimums").context("options.json names no minimums")?;
         Ok(Minimums::deserialize(minimums)?)
     }
 
-    pub(super) fn write_logs(&self, logs: &[(String, Vec<LogEntry>)]) -> anyhow::Result<()> {
-        for (name, log) in logs {
-            let mut file = BufWriter::new(File::create(self.path.join(format!("log-{name}.jsonl")))?);
-            for entry in log {
-                serde_json::to_writer(&mut file, entry)?;
-                file.write_all(b"\n")?;
+    /// Writes the log that each member showed, at the end and all along.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_logs(&self, record: &Record) -> anyhow::Result<()> {
+        for (kind, logs) in [("log", &record.logs), ("live", &record.live)] {
+            for (name, log) in logs {
+                let mut file = BufWriter::new(File::create(self.path.join(format!("{kind}-{name}.jsonl")))?);
+                for entry in log {
+                    serde_json::to_writer(&mut file, entry)?;
+                    file.write_all(b"\n")?;
+                }
+                file.flush()?;
             }
-            file.flush()?;
         }
         Ok(())
     }
 
-    /// Reads the logs back.
+    /// Reads back all that checkers need, but for the history itself.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn logs(&self) -> anyhow::Result<Vec<(String, Vec<LogEntry>)>> {
+    pub fn record(&self, events: Vec<Event>) -> anyhow::Result<Record> {
+        Ok(Record { events, logs: self.logs("log")?, live: self.logs("live")? })
+    }
+
+    fn logs(&self, kind: &str) -> anyhow::Result<Vec<(String, Vec<LogEntry>)>> {
         let mut logs = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
             let file_name = entry.file_name().to_string_lossy().into_owned();
-            let name = file_name.strip_prefix("log-").and_then(|rest| rest.strip_suffix(".jsonl"));
+            let name =
+                file_name.strip_prefix(&format!("{kind}-")).and_then(|rest| rest.strip_suffix(".jsonl"));
             let Some(name) = name else { continue };
             let lines = BufReader::new(File::open(entry.path())?).lines();
             let log: Result<Vec<LogEntry>, anyhow::Error> =
@@ -119,7 +154,11 @@ impl Folder {
         Ok(logs)
     }
 
-    pub(super) fn write_outcome(&self, options: &Options, outcome: &Outcome) -> anyhow::Result<()> {
+    /// Writes result.json and report.txt.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_outcome(&self, terms: &Terms, outcome: &Outcome) -> anyhow::Result<()> {
         let (verdict, violations, reasons) = match &outcome.verdict {
             Verdict::Pass => ("pass", &[][..], &[][..]),
             Verdict::Fail(violations) => ("fail", violations.as_slice(), &[][..]),
@@ -134,12 +173,13 @@ impl Folder {
             "violations": violations,
             "reasons": reasons,
             "counts": outcome.counts,
-            "minimums": options.minimums(),
+            "checkers": outcome.opinions.iter().map(checker).collect::<Vec<_>>(),
+            "minimums": terms.minimums,
             "faults": faults.collect::<Vec<_>>(),
-            "reproduce": options.reproduce(),
+            "reproduce": terms.reproduce,
         });
         std::fs::write(self.path.join("result.json"), format!("{content:#}\n"))?;
-        std::fs::write(self.path.join("report.txt"), outcome.text(&options.reproduce()))?;
+        std::fs::write(self.path.join("report.txt"), outcome.text(&terms.reproduce))?;
         Ok(())
     }
 
@@ -149,4 +189,14 @@ impl Folder {
             tracing::warn!(%error, path = %self.path.display(), "the members' data stays behind");
         }
     }
+}
+
+fn checker(opinion: &Opinion) -> serde_json::Value {
+    json!({
+        "name": opinion.checker,
+        "scope": opinion.scope,
+        "counts": opinion.counts,
+        "violations": opinion.violations,
+        "unknown": opinion.unknown,
+    })
 }

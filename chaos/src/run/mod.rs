@@ -1,33 +1,38 @@
 //! One run: warm-up, faults, recovery, final reads, audit, verdict, and the folder that keeps all of it.
 
 mod audit;
+mod clients;
+mod elsewhere;
 mod folder;
 mod options;
+mod progress;
 mod report;
+mod restored;
+mod tail;
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
 
-pub use folder::Folder;
-pub use options::{Options, Workload};
-pub use report::{Outcome, say};
+pub use audit::Part;
+pub use folder::{Folder, Terms};
+pub use options::Options;
+pub use report::{INTERRUPTED, Outcome, say};
+pub use tail::Tails;
 
 use crate::check::judge::judge;
-use crate::cluster::{Cluster, Network, Program};
+use crate::check::{Record, Verdict};
+use crate::cluster::{AGENTS, Backing, Clock, Cluster, Disk, Network, Place, Program, own_mounts};
 use crate::history::Writer;
-use crate::nemesis::{Kind, Nemesis, schedule};
-use crate::workload::register::Generator;
-use crate::workload::{Progress, Worker};
+use crate::nemesis::{CATCHUP_ENTRIES, Kind, Nemesis, SNAPSHOT_COUNT, Site, schedule};
+use crate::workload::Tier;
+
+use clients::Clients;
 
 /// Worker threads: the members need the machine more than the clients do.
 const THREADS: usize = 2;
-/// Longest wait for clients that were told to stop; their calls have a deadline far below it.
-const CLIENTS_STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a workload and judges it.
 ///
@@ -35,132 +40,206 @@ const CLIENTS_STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// When the harness cannot do its work. What the store does wrong is a verdict, not an error.
 pub fn run(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
     folder.write_options(options)?;
-    let network = Network::create(options.members)?;
+    let outcome = if options.endpoints.is_empty() {
+        let outcome = run_members(options, folder);
+        folder.remove_data();
+        outcome?
+    } else {
+        elsewhere::run(options, folder)?
+    };
+    folder.write_outcome(&options.terms(), &outcome)?;
+    Ok(outcome)
+}
+
+/// Runs against members of the run's own.
+fn run_members(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
+    let agents = match options.workload.tier {
+        Tier::Store => 0,
+        Tier::Kubernetes => AGENTS,
+    };
+    let network = Network::create_with_agents(options.members, agents)?;
     // A thread of its own: it moves into the hub's namespace, and so do the threads of its runtime.
-    let outcome = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let harness = scope.spawn(|| {
             network.enter()?;
+            let disks = disks(options, folder, &network)?;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-            let outcome = runtime.block_on(run_here(options, folder, &network));
+            let outcome = runtime.block_on(run_here(options, folder, (&network, &disks)));
             runtime.shutdown_timeout(Duration::from_secs(1));
             outcome
         });
         harness.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the harness panicked")))
-    });
-    folder.remove_data();
-    let outcome = outcome?;
-    folder.write_outcome(options, &outcome)?;
-    Ok(outcome)
+    })
 }
 
-async fn run_here(options: &Options, folder: &Folder, network: &Network) -> anyhow::Result<Outcome> {
+/// Makes a disk for each member, if a fault of the run needs them.
+fn disks(options: &Options, folder: &Folder, network: &Network) -> anyhow::Result<Vec<Disk>> {
+    let kinds: Vec<Kind> = options.nemesis.iter().flat_map(|turn| turn.kinds()).copied().collect();
+    if !kinds.iter().any(|kind| kind.needs_disks()) {
+        return Ok(Vec::new());
+    }
+    own_mounts()?;
+    let backing = if kinds.contains(&Kind::FailingSync) { Backing::Memory } else { Backing::File };
+    let data = folder.path().join("data");
+    let disk =
+        |place: Place| Disk::create(backing, &data.join("disks").join(&place.name), &data.join(&place.name));
+    network
+        .places()
+        .into_iter()
+        .map(disk)
+        .collect::<anyhow::Result<_>>()
+        .context("cannot make disks for members")
+}
+
+async fn run_here(
+    options: &Options,
+    folder: &Folder,
+    (network, disks): (&Network, &[Disk]),
+) -> anyhow::Result<Outcome> {
     let mut program = Program::new(&options.binary);
     program.environment.clone_from(&options.environment);
-    let mut cluster = Cluster::start(&program, &network.places(), network.run_id(), folder.path()).await?;
-    say(&format!("{} members serve, in namespaces {}-*", options.members, network.run_id()));
-    let ended = tokio::select! {
-        ended = phases(options, folder, network, &mut cluster) => ended,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    if options.nemesis.iter().any(|turn| turn.kinds().contains(&Kind::Clock)) {
+        program.clock_library = Some(Clock::library().map_err(anyhow::Error::msg)?);
+    }
+    if options.nemesis.iter().any(|turn| turn.kinds().contains(&Kind::Install)) {
+        let limits = [("SNAPSHOT_COUNT", SNAPSHOT_COUNT), ("SNAPSHOT_CATCHUP_ENTRIES", CATCHUP_ENTRIES)];
+        program
+            .environment
+            .extend(limits.map(|(name, entries)| (format!("ETCD_{name}"), entries.to_string())));
+    }
+    let places = network.places();
+    let starting = async {
+        match options.workload.tier {
+            Tier::Store => Cluster::start(&program, &places, network.run_id(), folder.path()).await,
+            Tier::Kubernetes => Cluster::start_servers(&program, network, folder.path()).await,
+        }
     };
+    let mut cluster = tokio::select! {
+        cluster = starting => cluster?,
+        () = interrupted() => anyhow::bail!("{INTERRUPTED} before the members served"),
+    };
+    say(&format!("{} members serve, in namespaces {}-*", options.members, network.run_id()));
+    let history = Arc::new(Writer::create(&folder.history())?);
+    let ended = tokio::select! {
+        ended = phases(options, folder, (network, disks), &mut cluster, &history) => ended,
+        () = interrupted() => cut_short(options, &history),
+    };
+    if options.leave_running
+        && let Ok(outcome) = &ended
+    {
+        say(outcome.text(&options.reproduce()).trim_end());
+        leave(network, &cluster);
+        interrupted().await;
+    }
     cluster.stop().await;
     ended
+}
+
+/// Waits until the run is to end: Ctrl-C, or a polite signal.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Judges what was recorded until now. What it shows stands; what it does not show proves nothing.
+fn cut_short(options: &Options, history: &Writer) -> anyhow::Result<Outcome> {
+    let judged = judge(&Record::of_events(history.finish()?), &options.minimums());
+    Ok(Outcome { verdict: interrupt(judged.verdict), ..judged })
+}
+
+fn interrupt(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Fail(violations) => Verdict::Fail(violations),
+        Verdict::Pass => Verdict::Invalid(vec![INTERRUPTED.to_owned()]),
+        Verdict::Invalid(reasons) => {
+            Verdict::Invalid(std::iter::once(INTERRUPTED.to_owned()).chain(reasons).collect())
+        }
+    }
+}
+
+/// Says how to reach members that stay, and how to end them.
+fn leave(network: &Network, cluster: &Cluster) {
+    let hub = network.hub();
+    say("the members stay; each is reached from the run's own network, for instance:");
+    for (target, place) in cluster.targets().iter().zip(network.places()) {
+        // etcdctl 3.4 takes no URL here.
+        let address = place.client_url.trim_start_matches("http://");
+        say(&format!("  {}  ip netns exec {hub} etcdctl --endpoints {address} endpoint status", target.name));
+    }
+    say("Ctrl-C ends them");
 }
 
 async fn phases(
     options: &Options,
     folder: &Folder,
-    network: &Network,
+    (network, disks): (&Network, &[Disk]),
     cluster: &mut Cluster,
+    history: &Arc<Writer>,
 ) -> anyhow::Result<Outcome> {
-    let history = Arc::new(Writer::create(&folder.history())?);
-    let clients = Clients::start(options, cluster, &history);
+    let part = Part { from: 1, prefix: String::new() };
+    let workload = (options.workload.create)(&options.setup(&part.prefix));
+    let targets = cluster.targets();
+    let tails = Tails::start(&targets, &part);
+    let servers = cluster.servers().to_vec();
+    let clients = Clients::start(options, folder, &workload, (&targets, &servers), history);
+    let started = Instant::now();
     tokio::time::sleep(options.warm_up()).await;
-    let mut nemesis = Nemesis { cluster, network, history: &history };
+    let mut nemesis = Nemesis { site: Site { cluster, network, disks }, history };
     for planned in schedule(options.seed, &options.nemesis, options.faults()) {
         let interval = options.nemesis_interval;
         let began = Instant::now();
+        clients.display.current(&planned.turn.to_string());
         let injected = nemesis.inject(&planned, options.fault_lasting()).await?;
-        clients.say(&injected.line);
+        clients.display.say(&injected.line);
+        clients.display.current("no fault");
         tokio::time::sleep(interval.saturating_sub(began.elapsed())).await;
     }
+    // What is left without faults, all of it where there are none.
+    let before_recovery = options.time_limit.saturating_sub(options.warm_up());
+    tokio::time::sleep(before_recovery.saturating_sub(started.elapsed())).await;
+    clients.display.current("recovery");
     let silent = nemesis.recover().await?;
-    clients.say(&if silent.is_empty() {
+    clients.display.current("no fault");
+    clients.display.say(&if silent.is_empty() {
         "all healed, every member serves".to_owned()
     } else {
         format!("all healed, but {} does not serve", silent.join(", "))
     });
     tokio::time::sleep(options.warm_up()).await;
-    let keys: Vec<String> = clients.stop().await?;
-    audit::final_reads(cluster, &history, options, &keys).await?;
-    let logs = audit::logs(cluster, &history, &silent).await?;
-    folder.write_logs(&logs)?;
-    let events = history.finish()?;
-    let (verdict, counts) = judge(&events, &logs, &options.minimums());
-    Ok(Outcome { verdict, counts })
+    let session = clients.stop().await?;
+    audit::final_reads(&workload, &session, &targets, &servers).await?;
+    restored::all(options, folder, history).await?;
+    let record = audit::record(&targets, history, &part, &silent, tails.stop().await).await?;
+    folder.write_logs(&record)?;
+    Ok(judge(&record, &options.minimums()))
 }
 
-/// All clients of a run.
-struct Clients {
-    tasks: JoinSet<std::io::Result<()>>,
-    stop: CancellationToken,
-    generator: Arc<Mutex<Generator>>,
-    progress: Arc<Progress>,
-    began: Instant,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Clients {
-    fn start(options: &Options, cluster: &Cluster, history: &Arc<Writer>) -> Self {
-        let (generator, progress) =
-            (Arc::new(Mutex::new(Generator::new(options.seed))), Arc::new(Progress::default()));
-        let stop = CancellationToken::new();
-        let targets = cluster.targets();
-        let mut tasks = JoinSet::new();
-        for number in 0..options.concurrency {
-            let place = usize::try_from(number).unwrap_or(0);
-            // Every fourth client uses all members, beginning with another one each; the others are pinned.
-            let mut targets = targets.clone();
-            targets.rotate_left(place % cluster.members.len().max(1));
-            if number % 4 != 3 {
-                targets.truncate(1);
-            }
-            let worker = Worker {
-                process: number,
-                process_step: options.concurrency,
-                targets,
-                history: Arc::clone(history),
-                progress: Arc::clone(&progress),
-                seen: std::collections::BTreeMap::new(),
-            };
-            tasks.spawn(worker.run(Arc::clone(&generator), options.client_period(), stop.clone()));
-        }
-        Self { tasks, stop, generator, progress, began: Instant::now() }
-    }
-
-    fn say(&self, what: &str) {
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (ok, failed, unknown) =
-            (load(&self.progress.ok), load(&self.progress.failed), load(&self.progress.unknown));
-        let seconds = self.began.elapsed().as_secs();
-        say(&format!("{seconds:>4} s  {ok:>6} ok {failed:>5} failed {unknown:>4} unknown   {what}"));
-    }
-
-    /// Ends all clients; returns the keys that they used.
-    async fn stop(mut self) -> anyhow::Result<Vec<String>> {
-        self.stop.cancel();
-        let ending = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                ended.context("a client panicked")??;
-            }
-            anyhow::Ok(())
+    #[test]
+    fn an_interrupted_run_passes_never_and_fails_only_by_what_it_showed() {
+        let reasons = |verdict| match interrupt(verdict) {
+            Verdict::Invalid(reasons) => reasons.join(", "),
+            Verdict::Pass | Verdict::Fail(_) => panic!("not invalid"),
         };
-        tokio::time::timeout(CLIENTS_STOP_TIMEOUT, ending).await.context("clients do not stop")??;
-        let generator = self.generator.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(generator.keys().collect())
+        assert_eq!(reasons(Verdict::Pass), INTERRUPTED);
+        assert_eq!(reasons(Verdict::Invalid(vec!["no log".to_owned()])), "interrupted, no log");
+        let violation =
+            crate::check::Violation { rule: "stale read", sentence: String::new(), operations: vec![1] };
+        let failed = Verdict::Fail(vec![violation]);
+        assert_eq!(interrupt(failed.clone()), failed);
     }
-}
-
-/// Returns whether a run injects this kind.
-fn injects(options: &Options, kind: Kind) -> bool {
-    options.nemesis.contains(&kind)
 }

@@ -1,34 +1,32 @@
 //! What a reader sees of a run.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::check::Verdict;
-use crate::check::judge::Counts;
+use crate::check::judge::{Counts, Judgement};
+use crate::check::opinions::Opinion;
+use crate::history::FaultKind;
+
+/// Why a run is invalid that was ended before its time.
+pub const INTERRUPTED: &str = "interrupted";
 
 /// The end of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    pub counts: Counts,
-}
+pub type Outcome = Judgement;
 
-impl Outcome {
+impl Judgement {
     /// Returns the report; the command that repeats the run comes first and last.
     #[must_use]
     pub fn text(&self, reproduce: &str) -> String {
-        let Counts { operations, failed, unknown, unknown_applied, revisions, .. } = self.counts;
-        let Counts { reads, writes, kills, partitions, on_leader, .. } = self.counts;
+        let Counts { operations, failed, unknown, on_leader, .. } = self.counts;
         let mut lines = vec![
             reproduce.to_owned(),
-            format!(
-                "operations  {operations} with a known outcome ({reads} reads, {writes} writes), {failed} failed, \
-                 {unknown} unknown ({unknown_applied} of them happened)"
-            ),
-            format!("log         {revisions} revisions"),
-            format!("faults      {kills} kills, {partitions} partitions, {on_leader} of them on the leader"),
+            format!("operations  {operations} with a known outcome, {failed} failed, {unknown} unknown"),
+            format!("faults      {}, {on_leader} of them on the leader", faults(&self.counts.faults)),
         ];
+        lines.extend(self.opinions.iter().map(line));
         match &self.verdict {
-            Verdict::Pass => lines.push("PASS        strictly serializable".to_owned()),
+            Verdict::Pass => lines.push("PASS        every promise held".to_owned()),
             Verdict::Fail(violations) => {
                 lines.push(format!("FAIL        {} broken promises", violations.len()));
                 lines.extend(violations.iter().map(|violation| format!("  {violation}")));
@@ -51,6 +49,21 @@ impl Outcome {
             Verdict::Invalid(_) => 2,
         }
     }
+}
+
+/// One line for what a checker says.
+fn line(opinion: &Opinion) -> String {
+    let word = match opinion.verdict() {
+        Verdict::Pass => "pass",
+        Verdict::Fail(_) => "FAIL",
+        Verdict::Invalid(_) => "unknown",
+    };
+    format!("checker     {word} {}: {}", opinion.checker, opinion.scope)
+}
+
+fn faults(counts: &BTreeMap<FaultKind, usize>) -> String {
+    let named: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if named.is_empty() { "none".to_owned() } else { named.join(", ") }
 }
 
 /// Prints one line.

@@ -1,17 +1,21 @@
-//! A client that draws operations, does them one at a time, and records each before it is sent and after it has returned.
+//! A client that does one operation at a time, and records each before it is sent and after it has returned.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::register::{Action, Generator, Planned};
 use crate::etcd::{Failure, MemberClient};
-use crate::history::{Answer, EventKind, Function, Note, Process, Writer};
+use crate::history::{EventKind, Function, LeaseAnswer, Note, Process, Request, Response, Writer};
+use crate::kubernetes::Server;
+
+/// How far processes of compound operations are from those of their requests.
+const COMPOUND_PROCESSES: u32 = 1_000_000_000;
 
 /// One member as clients see it.
 #[derive(Clone)]
@@ -28,77 +32,109 @@ pub struct Progress {
     pub unknown: AtomicU64,
 }
 
-/// One client. It is pinned when it has one target; with several it goes round.
-pub struct Worker {
-    /// Its first process number. A process whose operation ended in `info` is retired, and the next number is
-    /// `process_step` further on.
-    pub process: u32,
-    pub process_step: u32,
-    pub targets: Vec<Target>,
+/// What is the same for all clients of a run.
+#[derive(Clone)]
+pub struct Session {
     pub history: Arc<Writer>,
     pub progress: Arc<Progress>,
-    /// Mod revision of each key as this client has seen it last.
-    pub seen: BTreeMap<String, i64>,
+    /// A process whose operation ended in `info` is retired; the next number is this much further on.
+    pub process_step: u32,
+    /// Time between two operations of one client.
+    pub period: Duration,
+    /// Where clients put files.
+    pub snapshots: PathBuf,
+    /// Ends the turns of all clients.
+    pub stop: CancellationToken,
 }
 
-impl Worker {
-    /// Does operations at a steady pace until `stop`.
-    ///
-    /// # Errors
-    /// When the history cannot be written.
-    pub async fn run(
-        mut self,
-        generator: Arc<Mutex<Generator>>,
-        period: Duration,
-        stop: CancellationToken,
-    ) -> std::io::Result<()> {
-        let mut ticks = tokio::time::interval(period);
+/// One client. It is pinned when it has one target; with several it goes round.
+pub struct Client {
+    session: Session,
+    process: u32,
+    targets: Vec<Target>,
+    /// The API of every member, where members are whole servers.
+    servers: Vec<Arc<Server>>,
+    ticks: Interval,
+}
+
+/// What a client is about to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub f: Function,
+    pub key: Option<String>,
+    pub value: Value,
+}
+
+impl Client {
+    /// Returns a client with its first process number.
+    #[must_use]
+    pub fn new(session: Session, process: u32, targets: Vec<Target>) -> Self {
+        let mut ticks = tokio::time::interval(session.period);
         // An operation that took long is not made up for: the rate is a ceiling.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                _ = ticks.tick() => {}
-            }
-            let planned = generator.lock().unwrap_or_else(PoisonError::into_inner).next_operation();
-            self.operate(planned).await?;
+        Self { session, process, targets, servers: Vec::new(), ticks }
+    }
+
+    /// Lets the client use the API of members, each over connections of its own.
+    #[must_use]
+    pub fn with_servers(self, servers: &[Server]) -> Self {
+        Self { servers: servers.iter().cloned().map(Arc::new).collect(), ..self }
+    }
+
+    /// Waits for the client's next turn; `false` when the run is over.
+    pub async fn turn(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.session.stop.cancelled() => false,
+            _ = self.ticks.tick() => true,
         }
     }
 
-    /// Reads keys once each.
+    /// Does one operation and records it; returns what came back.
     ///
     /// # Errors
     /// When the history cannot be written.
-    pub async fn read_all(mut self, keys: impl Iterator<Item = String>) -> std::io::Result<()> {
-        for key in keys {
-            self.operate(Planned { key, action: Action::Read }).await?;
-        }
-        Ok(())
+    pub async fn operate<A, F>(
+        &mut self,
+        asked: Asked,
+        call: impl FnOnce(MemberClient) -> F,
+    ) -> std::io::Result<Result<(A, i64), Failure>>
+    where
+        A: Serialize,
+        F: Future<Output = Result<(A, i64), Failure>>,
+    {
+        let Some(target) = self.take_member() else {
+            return Err(std::io::Error::other("a client without a member to ask"));
+        };
+        let calling = call(target.client.clone());
+        let calling = async { calling.await.map(|(answer, revision)| (answer, Some(revision))) };
+        let outcome = self.observe(asked, target.name, calling).await?;
+        Ok(outcome.map(|(answer, revision)| (answer, revision.unwrap_or(0))))
     }
 
-    async fn operate(&mut self, planned: Planned) -> std::io::Result<()> {
-        let Some(target) = self.targets.first().cloned() else { return Ok(()) };
-        self.targets.rotate_left(1);
-        let Planned { key, action } = planned;
-        let expected = self.seen.get(&key).copied().unwrap_or(0);
-        let (f, arguments) = invocation(&action, expected);
+    /// Records a call to a member, makes it, and records what came back; not every answer has a revision.
+    pub(super) async fn observe<A: Serialize>(
+        &mut self,
+        asked: Asked,
+        node: String,
+        calling: impl Future<Output = Result<(A, Option<i64>), Failure>>,
+    ) -> std::io::Result<Result<(A, Option<i64>), Failure>> {
+        let Asked { f, key, value } = asked;
         let note = |kind, value| Note {
             kind,
             process: Process::Client(self.process),
             f,
-            key: Some(key.clone()),
+            key: key.clone(),
             value,
-            node: Some(target.name.clone()),
+            node: Some(node.clone()),
             rev: None,
             error: None,
         };
-        self.history.record(note(EventKind::Invoke, arguments))?;
-        let outcome = perform(&target.client, &key, &action, expected).await;
+        self.session.history.record(note(EventKind::Invoke, value))?;
+        let outcome = calling.await;
         let note = match &outcome {
             Ok((answer, revision)) => {
-                let value = serde_json::to_value(answer)?;
-                Note { rev: Some(*revision), ..note(EventKind::Ok, value) }
+                Note { rev: *revision, ..note(EventKind::Ok, serde_json::to_value(answer)?) }
             }
             Err(Failure::NotApplied(error)) => {
                 Note { error: Some(error.clone()), ..note(EventKind::Fail, Value::Null) }
@@ -107,50 +143,204 @@ impl Worker {
                 Note { error: Some(error.clone()), ..note(EventKind::Info, Value::Null) }
             }
         };
-        self.history.record(note)?;
-        self.learn(&key, &outcome);
-        Ok(())
-    }
-
-    fn learn(&mut self, key: &str, outcome: &Result<(Answer, i64), Failure>) {
-        let counter = match outcome {
-            Ok((answer, revision)) => {
-                let seen = match answer {
-                    Answer::Read(state) | Answer::NotSwapped(state) => {
-                        state.as_ref().map_or(0, |state| state.mod_revision)
-                    }
-                    Answer::Written | Answer::Swapped => *revision,
-                };
-                self.seen.insert(key.to_owned(), seen);
-                &self.progress.ok
-            }
-            Err(Failure::NotApplied(_)) => &self.progress.failed,
+        self.session.history.record(note)?;
+        let progress = &self.session.progress;
+        let counter = match &outcome {
+            Ok(_) => &progress.ok,
+            Err(Failure::NotApplied(_)) => &progress.failed,
             Err(Failure::Unknown(_)) => {
-                self.process = self.process.saturating_add(self.process_step);
-                &self.progress.unknown
+                self.process = self.process.saturating_add(self.session.process_step);
+                &progress.unknown
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        Ok(outcome)
+    }
+
+    /// Sends a request to the key-value service and records it; returns what came back.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn exchange(&mut self, request: &Request) -> std::io::Result<Result<(Response, i64), Failure>> {
+        let asked = Asked { f: Function::Kv, key: None, value: serde_json::to_value(request)? };
+        self.operate(asked, async |member| member.perform(request).await).await
+    }
+
+    /// Asks for a lease of so many seconds and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn lease_grant(&mut self, ttl: i64) -> std::io::Result<Result<(LeaseAnswer, i64), Failure>> {
+        let asked = Asked { f: Function::LeaseGrant, key: None, value: json!({ "ttl": ttl }) };
+        self.operate(asked, async |member| member.lease_grant(ttl).await).await
+    }
+
+    /// Renews a lease once and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn lease_keep_alive(
+        &mut self,
+        id: i64,
+    ) -> std::io::Result<Result<(LeaseAnswer, i64), Failure>> {
+        let asked = Asked { f: Function::KeepAlive, key: None, value: json!({ "id": id }) };
+        self.operate(asked, async |member| member.lease_keep_alive(id).await).await
+    }
+
+    /// Ends a lease and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn lease_revoke(&mut self, id: i64) -> std::io::Result<Result<(LeaseAnswer, i64), Failure>> {
+        let asked = Asked { f: Function::LeaseRevoke, key: None, value: json!({ "id": id }) };
+        self.operate(asked, async |member| member.lease_revoke(id).await).await
+    }
+
+    /// Asks how much time a lease has left and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn lease_time_to_live(
+        &mut self,
+        id: i64,
+    ) -> std::io::Result<Result<(LeaseAnswer, i64), Failure>> {
+        let asked = Asked { f: Function::TimeToLive, key: None, value: json!({ "id": id }) };
+        self.operate(asked, async |member| member.lease_time_to_live(id).await).await
+    }
+
+    /// Has history forgotten below a revision and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn compact(&mut self, revision: i64) -> std::io::Result<Result<((), i64), Failure>> {
+        let asked = Asked { f: Function::Compact, key: None, value: json!({ "revision": revision }) };
+        self.operate(asked, async |member| Ok(((), member.compact(revision).await?))).await
+    }
+
+    /// Saves a member's state as a file and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn save_snapshot(&mut self, file: &str) -> std::io::Result<()> {
+        let asked = Asked { f: Function::Snapshot, key: Some(file.to_owned()), value: Value::Null };
+        tokio::fs::create_dir_all(&self.session.snapshots).await?;
+        let path = self.session.snapshots.join(file);
+        // The answer has no header, and so no revision.
+        let _ = self.operate(asked, async |member| Ok((member.save_snapshot(&path).await?, 0))).await?;
+        Ok(())
+    }
+
+    /// Returns the client's number among those of the run.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.process % self.session.process_step.max(1)
+    }
+
+    /// Returns the member whose turn it is; the next call goes to the next one.
+    pub fn take_member(&mut self) -> Option<Target> {
+        let target = self.targets.first().cloned()?;
+        self.targets.rotate_left(1);
+        Some(target)
+    }
+
+    /// Returns the API of the member whose turn it is; the next call goes to the next one.
+    pub(super) fn take_server(&mut self) -> std::io::Result<Arc<Server>> {
+        let target = self.take_member();
+        let server = target.and_then(|target| self.servers.iter().find(|server| server.name == target.name));
+        server.cloned().ok_or_else(|| std::io::Error::other("a client without a server to ask"))
+    }
+
+    /// Whether the run is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.session.stop.is_cancelled()
+    }
+
+    /// Waits until the run is over.
+    pub async fn stopped(&self) {
+        self.session.stop.cancelled().await;
+    }
+
+    /// Records what a watch asks for or shows; it has a process of its own, on the member that was taken last.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn note_watch(
+        &self,
+        process: u32,
+        f: Function,
+        kind: EventKind,
+        value: &impl Serialize,
+        rev: Option<i64>,
+    ) -> std::io::Result<()> {
+        let (value, node) =
+            (serde_json::to_value(value)?, self.targets.last().map(|target| target.name.clone()));
+        let process = Process::Client(process);
+        self.session.history.record(Note { kind, process, f, key: None, value, node, rev, error: None })?;
+        Ok(())
+    }
+
+    /// Records that a watch has ended, and why.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn note_watch_end(&self, process: u32, kind: EventKind, why: &str) -> std::io::Result<()> {
+        self.note_watch_end_of(process, Function::Notice, kind, why)
+    }
+
+    /// Records the end of what is recorded under another name than a watch's responses.
+    pub(super) fn note_watch_end_of(
+        &self,
+        process: u32,
+        f: Function,
+        kind: EventKind,
+        why: &str,
+    ) -> std::io::Result<()> {
+        let (process, error) = (Process::Client(process), Some(why.to_owned()));
+        let (key, value, node, rev) = (None, Value::Null, None, None);
+        self.session.history.record(Note { kind, process, f, key, value, node, rev, error })?;
+        Ok(())
+    }
+
+    /// Records the beginning of an operation that is made of several requests.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn begin(&self, asked: Asked) -> std::io::Result<Compound> {
+        let Asked { f, key, value } = asked;
+        let compound = Compound { process: self.process.saturating_add(COMPOUND_PROCESSES), f, key };
+        self.note(&compound, EventKind::Invoke, value, None)?;
+        Ok(compound)
+    }
+
+    /// Records its end.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn end(&self, compound: &Compound, end: Result<(Value, i64), Failure>) -> std::io::Result<()> {
+        match end {
+            Ok((value, revision)) => self.note(compound, EventKind::Ok, value, Some(revision)),
+            Err(Failure::NotApplied(_)) => self.note(compound, EventKind::Fail, Value::Null, None),
+            Err(Failure::Unknown(_)) => self.note(compound, EventKind::Info, Value::Null, None),
+        }
+    }
+
+    fn note(
+        &self,
+        compound: &Compound,
+        kind: EventKind,
+        value: Value,
+        rev: Option<i64>,
+    ) -> std::io::Result<()> {
+        let process = Process::Client(compound.process);
+        let (f, key, node, error) = (compound.f, compound.key.clone(), None, None);
+        self.session.history.record(Note { kind, process, f, key, value, node, rev, error })?;
+        Ok(())
     }
 }
 
-fn invocation(action: &Action, expected: i64) -> (Function, Value) {
-    match action {
-        Action::Read => (Function::Read, Value::Null),
-        Action::Write { value } => (Function::Write, json!({ "value": value })),
-        Action::Cas { value } => (Function::Cas, json!({ "value": value, "expected": expected })),
-    }
-}
-
-async fn perform(
-    client: &MemberClient,
-    key: &str,
-    action: &Action,
-    expected: i64,
-) -> Result<(Answer, i64), Failure> {
-    match action {
-        Action::Read => client.read(key).await,
-        Action::Write { value } => client.write(key, value).await,
-        Action::Cas { value } => client.cas(key, expected, value).await,
-    }
+/// An operation under way that is made of several requests. They are recorded each by itself, so it has a process of its own.
+pub struct Compound {
+    process: u32,
+    f: Function,
+    key: Option<String>,
 }

@@ -1,26 +1,110 @@
 //! The register workload: reads, writes and compare-and-swap on a few keys at a time.
 //!
 //! Half of the operations are reads. Values are unique, so that a value read names the write that made it. A key is
-//! retired after 200 operations, which bounds the work of checkers that search. Pure: all randomness is the seed.
+//! retired after 200 operations, which bounds the work of checkers that search. The generator is pure: all randomness is the
+//! seed. At the end every key is read through every member.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use super::{Asked, Client, Entry, Setup, Tier, Workload};
+use crate::history::{Answer, Function};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "register",
+    about: "reads, writes and compare-and-swap on a few keys at a time",
+    checkers: &["witness", "linearizability"],
+    needs_own_store: false,
+    tier: Tier::Store,
+    create: |setup| Arc::new(Register { generator: Mutex::new(Generator::new(setup)) }),
+};
 
 /// Operations after which a key is retired (Jepsen's number for etcd).
 const OPERATIONS_PER_KEY: u32 = 200;
 /// Keys in use at a time: few, so that operations meet.
 const KEYS_ACTIVE: usize = 5;
 
+struct Register {
+    generator: Mutex<Generator>,
+}
+
+impl Register {
+    fn generator(&self) -> MutexGuard<'_, Generator> {
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Workload for Register {
+    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        async move {
+            // Mod revision of each key as this client has seen it last.
+            let mut seen = BTreeMap::new();
+            while client.turn().await {
+                let planned = self.generator().next_operation();
+                operate(&mut client, planned, &mut seen).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        async move {
+            let keys: Vec<String> = self.generator().keys().collect();
+            let mut seen = BTreeMap::new();
+            for key in keys {
+                operate(&mut client, Planned { key, action: Action::Read }, &mut seen).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+async fn operate(
+    client: &mut Client,
+    planned: Planned,
+    seen: &mut BTreeMap<String, i64>,
+) -> std::io::Result<()> {
+    let Planned { key, action } = planned;
+    let expected = seen.get(&key).copied().unwrap_or(0);
+    let (f, value) = match &action {
+        Action::Read => (Function::Read, Value::Null),
+        Action::Write { value } => (Function::Write, json!({ "value": value })),
+        Action::Cas { value } => (Function::Cas, json!({ "value": value, "expected": expected })),
+    };
+    let asked = Asked { f, key: Some(key.clone()), value };
+    let call = async |member: crate::etcd::MemberClient| match &action {
+        Action::Read => member.read(&key).await,
+        Action::Write { value } => member.write(&key, value).await,
+        Action::Cas { value } => member.cas(&key, expected, value).await,
+    };
+    if let Ok((answer, revision)) = client.operate(asked, call).await? {
+        let mod_revision = match answer {
+            Answer::Read(state) | Answer::NotSwapped(state) => state.map_or(0, |state| state.mod_revision),
+            Answer::Written | Answer::Swapped => revision,
+        };
+        seen.insert(key, mod_revision);
+    }
+    Ok(())
+}
+
 /// One operation to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    pub key: String,
-    pub action: Action,
+struct Planned {
+    key: String,
+    action: Action,
 }
 
 /// What to do with the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+enum Action {
     Read,
     Write {
         value: String,
@@ -32,7 +116,8 @@ pub enum Action {
 }
 
 /// Draws operations from a seed.
-pub struct Generator {
+struct Generator {
+    prefix: String,
     random: StdRng,
     active: Vec<Slot>,
     keys: u64,
@@ -45,14 +130,13 @@ struct Slot {
 }
 
 impl Generator {
-    /// Returns a generator; equal seeds give equal operations.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), active: Vec::new(), keys: 0, values: 0 }
+    fn new(setup: &Setup) -> Self {
+        let random = StdRng::seed_from_u64(setup.seed);
+        Self { prefix: setup.prefix.clone(), random, active: Vec::new(), keys: 0, values: 0 }
     }
 
     /// Draws the next operation.
-    pub fn next_operation(&mut self) -> Planned {
+    fn next_operation(&mut self) -> Planned {
         let key = self.next_key();
         let action = match self.random.random_range(0..4_u8) {
             0 | 1 => Action::Read,
@@ -63,8 +147,12 @@ impl Generator {
     }
 
     /// Returns all keys used so far.
-    pub fn keys(&self) -> impl Iterator<Item = String> + use<> {
-        (0..self.keys).map(key_name)
+    fn keys(&self) -> impl Iterator<Item = String> {
+        (0..self.keys).map(|number| self.key(number))
+    }
+
+    fn key(&self, number: u64) -> String {
+        format!("{}register/{number:05}", self.prefix)
     }
 
     fn next_key(&mut self) -> String {
@@ -73,7 +161,7 @@ impl Generator {
             slot.left -= 1;
             return slot.key.clone();
         }
-        let slot = Slot { key: key_name(self.keys), left: OPERATIONS_PER_KEY - 1 };
+        let slot = Slot { key: self.key(self.keys), left: OPERATIONS_PER_KEY - 1 };
         self.keys += 1;
         let key = slot.key.clone();
         match self.active.get_mut(index) {
@@ -89,18 +177,18 @@ impl Generator {
     }
 }
 
-fn key_name(number: u64) -> String {
-    format!("register/{number:05}")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
 
+    fn generator(seed: u64) -> Generator {
+        Generator::new(&Setup { seed, prefix: String::new(), members: 3 })
+    }
+
     fn draw(seed: u64, count: usize) -> Vec<Planned> {
-        let mut generator = Generator::new(seed);
+        let mut generator = generator(seed);
         (0..count).map(|_| generator.next_operation()).collect()
     }
 
@@ -136,7 +224,7 @@ mod tests {
 
     #[test]
     fn all_keys_are_known_for_the_final_reads() {
-        let mut generator = Generator::new(3);
+        let mut generator = generator(3);
         let used: BTreeSet<String> = (0..1_000).map(|_| generator.next_operation().key).collect();
         assert_eq!(generator.keys().collect::<BTreeSet<_>>(), used);
     }

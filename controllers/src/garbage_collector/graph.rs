@@ -99,9 +99,13 @@ impl Graph {
     /// Takes in the present state of an object; returns the uids to look at.
     pub fn observed(&mut self, kind: &ResourceKind, object: &Arc<MetadataObject>) -> Vec<String> {
         let Some(uid) = object.metadata.uid.clone() else { return Vec::new() };
+        let before = self.owner_uids(&uid);
         self.unlink(&uid);
         let node = Node { kind: kind.clone(), object: Arc::clone(object) };
         let mut concerned = vec![uid.clone()];
+        // An owner on its way out may have waited for this one to forget it.
+        let is_owner = |uid: &String| node.owners().iter().any(|owner| owner.uid == *uid);
+        concerned.extend(before.into_iter().filter(|uid| !is_owner(uid)));
         for owner in node.owners() {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
@@ -117,11 +121,7 @@ impl Graph {
 
     /// Takes in that an object is gone; returns the uids to look at.
     pub fn removed(&mut self, uid: &str) -> Vec<String> {
-        let owners: Vec<String> = self
-            .nodes
-            .get(uid)
-            .map(|node| node.owners().iter().map(|owner| owner.uid.clone()).collect())
-            .unwrap_or_default();
+        let owners = self.owner_uids(uid);
         self.unlink(uid);
         self.nodes.remove(uid);
         let mut concerned = self.verified_absent(uid);
@@ -237,6 +237,12 @@ impl Graph {
             name: owner.name.clone(),
             uid: owner.uid.clone(),
         }))
+    }
+
+    /// Returns who owns an object as it was last observed.
+    fn owner_uids(&self, uid: &str) -> Vec<String> {
+        let owners = self.nodes.get(uid).map(Node::owners).unwrap_or_default();
+        owners.iter().map(|owner| owner.uid.clone()).collect()
     }
 
     fn dependents_of(&self, uid: &str) -> impl Iterator<Item = &str> {
@@ -384,6 +390,17 @@ mod tests {
         check(&graph, "rs", "disown p");
         graph.observed(&kind("pods"), &object("p", &[], json!({})));
         check(&graph, "rs", "release rs");
+    }
+
+    #[test]
+    fn an_owner_on_its_way_out_is_looked_at_when_a_dependent_forgets_it() {
+        for finalizer in ["orphan", "foregroundDeletion"] {
+            let set = object("rs", &[], going(finalizer));
+            let mut graph = graph(std::slice::from_ref(&set), &[object("p", &["rs"], json!({}))]);
+            let concerned = graph.observed(&kind("pods"), &object("p", &[], json!({})));
+            assert!(concerned.contains(&"rs".to_owned()), "{finalizer}: {concerned:?}");
+            check(&graph, "rs", "release rs");
+        }
     }
 
     #[test]

@@ -49,12 +49,14 @@ pub fn access_of(command: &Command) -> Access<'_> {
         Command::LeaseGrant { .. } => Access::Authenticated,
         Command::LeaseRevoke { id } => Access::LeaseWrite(*id),
         Command::Auth(AuthCommand::BeginSession { .. }) => Access::Anyone,
-        // The last three are never a client's; if they were, only root's.
+        // The last five are never a client's; if they were, only root's.
         Command::Compact { .. }
         | Command::Auth(_)
         | Command::AlarmRaise(_)
         | Command::AlarmClear(_)
         | Command::CompareStates(_)
+        | Command::RaiseLevel(_)
+        | Command::SetDowngrade(_)
         | Command::LeaseExpire { .. }
         | Command::LeaseCheckpoint { .. }
         | Command::Guarded { .. } => Access::Admin,

@@ -64,7 +64,9 @@ impl SessionChange {
             | Command::LeaseCheckpoint { .. }
             | Command::AlarmRaise(_)
             | Command::AlarmClear(_)
-            | Command::CompareStates(_) => return Self::None,
+            | Command::CompareStates(_)
+            | Command::RaiseLevel(_)
+            | Command::SetDowngrade(_) => return Self::None,
         };
         Self::Changed { enabled_at: enabled_at(auth), ended }
     }

@@ -39,6 +39,7 @@ pub use restore::{Origin, Past, Restore, RestoreError, Restored, restore};
 pub use spool::Spooled;
 pub(crate) use spool::{PREFIX as SPOOL_PREFIX, Spool, SpoolError};
 pub use write::BackupError;
+pub(crate) use write::STORAGE_VERSION;
 
 #[cfg(test)]
 pub(crate) use read::Snapshot;

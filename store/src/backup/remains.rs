@@ -14,10 +14,11 @@ use sha2::{Digest, Sha256};
 use crate::directory::{self, Directory, DirectoryError};
 use crate::engine::{Batch, Engine, EngineError};
 use crate::env::engines::FsEngines;
+use crate::level::Levels;
 use crate::mvcc::{Assembly, Numbers, Store};
 use crate::raft::founding;
-use crate::raft::node::{Mismatch, check_together};
 use crate::raft::state_machine::Found;
+use crate::raft::together::{Mismatch, check_together};
 use crate::wal::disk_fs::FsDisk;
 use crate::wal::{Disk, LoggedEntry, Wal, WalConfig, WalError, read_entry};
 
@@ -64,7 +65,7 @@ impl Remains {
         let lock = Directory::open(path, owner)?;
         let disk = Arc::new(FsDisk::new(&lock.wal()));
         let log = Wal::inspect(disk.clone(), wal)?;
-        let found = Found::read(&FsEngines::new(&lock.database()))?;
+        let found = Found::read(&FsEngines::new(&lock.database()), Levels::SUPPORTED)?;
         check_together(&found, &log)
             .map_err(|source| RemainsError::Apart { path: path.to_owned(), source })?;
         let applied = found.applied();

@@ -62,6 +62,11 @@ pub struct Spooled {
 }
 
 impl Spool {
+    /// Returns how many snapshots take room now.
+    pub(crate) fn taken(&self) -> usize {
+        SPOOLED_MAX - self.places.available_permits()
+    }
+
     /// Writes the state of an engine, as it is now, to a file in `folder`. Dropping the future ends it.
     ///
     /// # Errors

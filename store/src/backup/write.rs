@@ -18,7 +18,7 @@ use crate::raft::founding::Place;
 use crate::wire::permission_to_wire;
 
 /// The oldest etcd that knows all that is in our files. An older one passes over what it does not know.
-const STORAGE_VERSION: &str = "3.6.0";
+pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 
 /// Why a snapshot cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +123,8 @@ impl Backup {
                 self.put(layout::AUTH_ROLES, &role.name, &role.encode_to_vec())?;
             }
             // Its row was removed, as it is from etcd's file.
-            MetaKey::Deletion => {}
+            // What only members of this cluster need.
+            MetaKey::Deletion | MetaKey::Downgrade => {}
         }
         Ok(())
     }

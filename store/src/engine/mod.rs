@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use crate::level::UnsupportedLevel;
 use crate::wal::{FreeSpace, is_full};
 
 mod memory;
@@ -30,8 +31,10 @@ pub enum EngineError {
     Io { directory: String, source: std::io::Error },
     #[error("corrupt record at key {key}: {reason}")]
     Corrupt { key: String, reason: String },
-    #[error("data directory has format {found}, this version reads {supported}")]
+    #[error("data directory has format {found}, this version reads {supported}: start a newer release")]
     Format { found: u32, supported: u32 },
+    #[error(transparent)]
+    Level(#[from] UnsupportedLevel),
     #[error("this engine has no files to make a checkpoint of")]
     NoCheckpoint,
 }

@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
@@ -48,10 +49,11 @@ const LOG_FILE_BYTES: usize = 4 << 20;
 const DISK_FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// An engine on disk.
-#[derive(Debug)]
 pub struct RocksEngine {
     db: DB,
     directory: PathBuf,
+    /// Goes after the database is closed: fields are dropped in their order.
+    _lock: Option<Arc<dyn Send + Sync>>,
 }
 
 impl RocksEngine {
@@ -82,9 +84,15 @@ impl RocksEngine {
         Self::with(DB::open_for_read_only(&database_options(options), directory, false), directory)
     }
 
+    /// Keeps a lock until the database is closed.
+    #[must_use]
+    pub(crate) fn holding(self, lock: Option<Arc<dyn Send + Sync>>) -> Self {
+        Self { _lock: lock, ..self }
+    }
+
     fn with(opened: Result<DB, rocksdb::Error>, directory: &Path) -> Result<Self, EngineError> {
         let db = opened.map_err(|error| failed(directory, error))?;
-        Ok(Self { db, directory: directory.to_owned() })
+        Ok(Self { db, directory: directory.to_owned(), _lock: None })
     }
 
     fn check<T>(&self, result: Result<T, rocksdb::Error>) -> Result<T, EngineError> {

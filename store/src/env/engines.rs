@@ -20,23 +20,59 @@ const INDEX_BUFFER_BYTES: usize = 1 << 20;
 /// Number of a member's first engine.
 const FIRST: u64 = 1;
 
+/// An engine that may become the current one. Its files go when it is dropped before that.
+pub struct Staged {
+    number: u64,
+    /// `None` once it is being dropped.
+    engine: Option<Arc<dyn Engine>>,
+    files: Option<PathBuf>,
+}
+
+impl Staged {
+    /// Returns the engine.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        self.engine.as_ref().expect("it is there until the drop")
+    }
+
+    /// From here on its files stay.
+    fn keep(mut self) -> u64 {
+        self.files = None;
+        self.number
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let Some(files) = self.files.take() else { return };
+        // Closed before its files go.
+        self.engine = None;
+        // What cannot be removed now goes at the next start.
+        if let Err(error) = fs::remove_dir_all(&files) {
+            tracing::warn!(%error, path = %files.display(), "what is left of a snapshot stays until the next start");
+        }
+    }
+}
+
 /// RocksDB engines below one directory.
 pub struct FsEngines {
     directory: PathBuf,
-    staged: Mutex<Option<u64>>,
-    owner: Option<Directory>,
+    /// The highest number that was given to a staged engine.
+    staged: Mutex<u64>,
+    /// Every engine that may write holds it, too.
+    owner: Option<Arc<Directory>>,
 }
 
 impl FsEngines {
     /// Uses `directory`; the first engine that is opened creates it.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), staged: Mutex::new(None), owner: None }
+        Self { directory: directory.to_owned(), staged: Mutex::new(0), owner: None }
     }
 
     /// Keeps the data directory locked as long as somebody may write to it.
     pub(crate) fn owning(self, owner: Directory) -> Self {
-        Self { owner: Some(owner), ..self }
+        Self { owner: Some(Arc::new(owner)), ..self }
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -73,7 +109,11 @@ impl FsEngines {
         if path.exists() {
             fs::remove_dir_all(&path).map_err(|error| self.failed(error))?;
         }
-        RocksEngine::create(&path, RocksOptions::default())
+        Ok(RocksEngine::create(&path, RocksOptions::default())?.holding(self.lock()))
+    }
+
+    fn lock(&self) -> Option<Arc<dyn Send + Sync>> {
+        self.owner.clone().map(|owner| -> Arc<dyn Send + Sync> { owner })
     }
 
     fn point_to(&self, number: u64) -> io::Result<()> {
@@ -129,16 +169,18 @@ impl Engines for FsEngines {
             return Ok(Arc::new(engine));
         };
         self.remove_others(current).map_err(|error| self.failed(error))?;
-        Ok(Arc::new(RocksEngine::open(&self.path(current), RocksOptions::default())?))
+        let engine = RocksEngine::open(&self.path(current), RocksOptions::default())?;
+        Ok(Arc::new(engine.holding(self.lock())))
     }
 
-    fn stage(&self) -> Result<Arc<dyn Engine>, EngineError> {
+    fn stage(&self) -> Result<Staged, EngineError> {
         let current = self.current()?.unwrap_or(0);
-        // The engine before the current one may still have readers; it goes at the next start.
-        let number = current + 1;
-        let engine = self.create(number)?;
-        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
-        Ok(Arc::new(engine))
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may be under way, from a leader that is no more; and the engine before the current one may still have readers.
+        let number = current.max(*staged) + 1;
+        let engine: Arc<dyn Engine> = Arc::new(self.create(number)?);
+        *staged = number;
+        Ok(Staged { number, engine: Some(engine), files: Some(self.path(number)) })
     }
 
     fn scratch(&self) -> Option<PathBuf> {
@@ -178,19 +220,14 @@ impl Engines for FsEngines {
         }
     }
 
-    fn promote(&self) -> Result<(), EngineError> {
-        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let number = staged.ok_or_else(|| self.failed(nothing_staged()))?;
-        self.point_to(number).map_err(|error| self.failed(error))
+    fn promote(&self, staged: Staged) -> Result<(), EngineError> {
+        // Also when it fails: the name may be on the disk already.
+        self.point_to(staged.keep()).map_err(|error| self.failed(error))
     }
 }
 
 fn nothing_current() -> io::Error {
     io::Error::other("there is no engine yet")
-}
-
-fn nothing_staged() -> io::Error {
-    io::Error::other("no engine was staged")
 }
 
 /// Engines in memory. Clones share them, so they outlive the simulated member that crashes.
@@ -209,7 +246,9 @@ struct SimInner {
     number: u64,
     /// Whether it was ever opened; only then there is something to find.
     is_made: bool,
-    staged: Option<MemoryEngine>,
+    /// By number, from 1 on; a crash forgets them all.
+    staged: BTreeMap<u64, MemoryEngine>,
+    staged_last: u64,
     unfinished_index: Vec<u8>,
     /// By number of the engine.
     indexes: BTreeMap<u64, Vec<u8>>,
@@ -241,7 +280,7 @@ impl SimEngines {
     pub fn crash_behind(&self, batches: usize) {
         let mut inner = self.lock();
         inner.current.crash_behind(batches);
-        inner.staged = None;
+        inner.staged.clear();
     }
 
     /// Returns how many batches were written since the last flush.
@@ -300,10 +339,13 @@ impl Engines for SimEngines {
         Ok(Arc::new(inner.current.clone()))
     }
 
-    fn stage(&self) -> Result<Arc<dyn Engine>, EngineError> {
-        let staged = MemoryEngine::new();
-        self.lock().staged = Some(staged.clone());
-        Ok(Arc::new(staged))
+    fn stage(&self) -> Result<Staged, EngineError> {
+        let engine = MemoryEngine::new();
+        let mut inner = self.lock();
+        inner.staged_last += 1;
+        let number = inner.staged_last;
+        inner.staged.insert(number, engine.clone());
+        Ok(Staged { number, engine: Some(Arc::new(engine)), files: None })
     }
 
     fn scratch(&self) -> Option<PathBuf> {
@@ -337,11 +379,11 @@ impl Engines for SimEngines {
         Ok(saved.map(|saved| -> Box<dyn Read> { Box::new(io::Cursor::new(saved)) }))
     }
 
-    fn promote(&self) -> Result<(), EngineError> {
+    fn promote(&self, staged: Staged) -> Result<(), EngineError> {
         let mut inner = self.lock();
+        let crashed = || EngineError::io(Path::new("memory"), io::Error::other("the engine was lost"));
+        inner.current = inner.staged.remove(&staged.keep()).ok_or_else(crashed)?;
         inner.number += 1;
-        let staged = inner.staged.take();
-        inner.current = staged.ok_or_else(|| EngineError::io(Path::new("memory"), nothing_staged()))?;
         Ok(())
     }
 }
@@ -349,10 +391,70 @@ impl Engines for SimEngines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{DirectoryError, StoredIdentity};
     use crate::engine::Batch;
 
     fn engines(directory: &Path) -> FsEngines {
         FsEngines::new(&directory.join("db"))
+    }
+
+    #[test]
+    fn the_data_directory_is_locked_until_its_last_engine_is_closed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let identity = StoredIdentity { cluster_id: 9, member_id: 1, incarnation: 77, name: "a".to_owned() };
+        let open = || Directory::open(temporary.path(), identity.clone());
+        let engines = FsEngines::new(&temporary.path().join("db")).owning(open().unwrap());
+        let engine = engines.open().unwrap();
+        let staged = engines.stage().unwrap();
+        drop(engines);
+        drop(engine);
+        assert!(matches!(open(), Err(DirectoryError::InUse { .. })));
+        drop(staged);
+        open().unwrap();
+    }
+
+    fn with_row(engine: &Arc<dyn Engine>, value: &'static str) {
+        let mut batch = Batch::default();
+        batch.put("k", value);
+        engine.write(&batch).unwrap();
+        engine.flush().unwrap();
+    }
+
+    /// A leader that is cut off in the middle of its snapshot, and the next one with another.
+    fn two_states_at_once(engines: &dyn Engines) {
+        drop(engines.open().unwrap());
+        let first = engines.stage().unwrap();
+        with_row(first.engine(), "first");
+        let second = engines.stage().unwrap();
+        with_row(second.engine(), "second");
+        assert_eq!(first.engine().get(b"k").unwrap().as_deref(), Some(&b"first"[..]));
+        engines.promote(first).unwrap();
+        assert_eq!(engines.open().unwrap().get(b"k").unwrap().as_deref(), Some(&b"first"[..]));
+        drop(second);
+        let third = engines.stage().unwrap();
+        with_row(third.engine(), "third");
+        engines.promote(third).unwrap();
+        assert_eq!(engines.open().unwrap().get(b"k").unwrap().as_deref(), Some(&b"third"[..]));
+    }
+
+    #[test]
+    fn two_states_that_arrive_at_once_do_not_touch_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        two_states_at_once(&engines(directory.path()));
+        two_states_at_once(&SimEngines::default());
+    }
+
+    #[test]
+    fn a_state_that_did_not_arrive_whole_leaves_no_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let engines = engines(directory.path());
+        drop(engines.open().unwrap());
+        drop(engines.stage().unwrap());
+        let names: Vec<_> = fs::read_dir(directory.path().join("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
     }
 
     #[test]
@@ -404,8 +506,7 @@ mod tests {
         assert!(engines.write_index(&mut |_| Err(io::ErrorKind::StorageFull.into())).is_err());
         assert!(!directory.path().join("db/000001.index.tmp").exists(), "a full disk is not filled further");
         let third = write("third").unwrap();
-        drop(engines.stage().unwrap());
-        engines.promote().unwrap();
+        engines.promote(engines.stage().unwrap()).unwrap();
         assert_eq!(text(&engines), None, "it belongs to the engine that was replaced");
         engines.publish_index(third).unwrap();
         assert_eq!(text(&engines), None, "nor does the next one belong to this engine");

@@ -23,10 +23,12 @@ use crate::wal::Disk;
 
 pub mod engines;
 
+use self::engines::Staged;
+
 /// Writes a saved index.
 pub type WriteIndex<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
-/// The engines of one data directory: the current one, and one that a snapshot is written to.
+/// The engines of one data directory: the current one, and those that snapshots are written to.
 pub trait Engines: Send + Sync + 'static {
     /// Returns where the engines are, for messages.
     fn directory(&self) -> String;
@@ -43,11 +45,11 @@ pub trait Engines: Send + Sync + 'static {
     /// When the engine fails.
     fn open(&self) -> Result<Arc<dyn Engine>, EngineError>;
 
-    /// Returns a new empty engine beside the current one; an earlier staged one is dropped.
+    /// Returns a new empty engine beside the current one and beside others that were staged.
     ///
     /// # Errors
     /// When the engine fails.
-    fn stage(&self) -> Result<Arc<dyn Engine>, EngineError>;
+    fn stage(&self) -> Result<Staged, EngineError>;
 
     /// Returns where files may stand for a while; `None` where there are no files.
     fn scratch(&self) -> Option<PathBuf>;
@@ -81,11 +83,11 @@ pub trait Engines: Send + Sync + 'static {
     /// When the disk fails.
     fn saved_index(&self) -> io::Result<Option<Box<dyn Read>>>;
 
-    /// Makes the staged engine the current one; durable on return.
+    /// Makes a staged engine the current one; durable on return.
     ///
     /// # Errors
-    /// When the disk fails; the old engine is still the current one then.
-    fn promote(&self) -> Result<(), EngineError>;
+    /// When the disk fails; the next start finds the old engine or this one then.
+    fn promote(&self, staged: Staged) -> Result<(), EngineError>;
 }
 
 /// Where a member runs.

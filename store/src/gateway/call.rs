@@ -20,11 +20,9 @@ use tonic::{Status, Streaming};
 
 use super::codec::BytesCodec;
 use super::json;
-use crate::grpc::{MESSAGE_BYTES_MAX, status};
+use crate::grpc::status;
 use crate::reads::{self, ReadPermit};
 
-/// Base64 makes a request of the greatest size a third longer; names and escapes come on top.
-const BODY_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// Headers with this prefix become metadata without it.
 const METADATA_PREFIX: &str = "grpc-metadata-";
 /// Metadata that etcd's clients send their token in.
@@ -37,10 +35,12 @@ pub(super) struct Gateway {
     input: MessageDescriptor,
     output: MessageDescriptor,
     is_streaming: bool,
+    body_bytes_max: usize,
 }
 
 impl Gateway {
-    pub(super) fn new(services: Router, method: MethodDescriptor) -> Self {
+    /// `message_bytes` is the largest message that the services take.
+    pub(super) fn new(services: Router, method: MethodDescriptor, message_bytes: usize) -> Self {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         Self {
             services,
@@ -48,12 +48,14 @@ impl Gateway {
             input: method.input(),
             output: method.output(),
             is_streaming: method.is_server_streaming(),
+            // Base64 makes a message a third longer; names and escapes come on top.
+            body_bytes_max: 2 * message_bytes,
         }
     }
 
     pub(super) async fn call(self: Arc<Self>, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let outcome = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
+        let outcome = match axum::body::to_bytes(body, self.body_bytes_max).await {
             Ok(body) if self.is_streaming => self.stream(parts, &body).await,
             Ok(body) => self.unary(parts, &body).await,
             Err(error) => Err(status::not_json(&error)),

@@ -23,14 +23,14 @@ use axum::routing::{any, post};
 
 use call::Gateway;
 
-/// Returns the gateway to `services`.
-pub(crate) fn router(services: &Router) -> Router {
+/// Returns the gateway to `services`, which take messages of up to `message_bytes`.
+pub(crate) fn router(services: &Router, message_bytes: usize) -> Router {
     let pool = schema::pool();
     let mut router = Router::new();
     for (path, service, method) in routes::ROUTES {
         // What a later version of the services has is left out here, not refused at start.
         let Some(method) = schema::method(&pool, service, method) else { continue };
-        let gateway = Arc::new(Gateway::new(services.clone(), method));
+        let gateway = Arc::new(Gateway::new(services.clone(), method, message_bytes));
         let handler = move |request: Request| Arc::clone(&gateway).call(request);
         router = router.route(path, post(handler).fallback(call::wrong_method));
     }

@@ -125,7 +125,7 @@ impl Guard<'_> {
     }
 
     pub(crate) async fn txn(&self, txn: Txn) -> Result<Admitted<TxnResult>, KvError> {
-        txn.validate()?;
+        txn.validate(self.edge.limits.txn_ops)?;
         let permit = if txn.answers_many() { self.admit_txn(&txn).await? } else { None };
         match self.propose(Command::Txn(txn)).await? {
             Answer::Txn(result) => Ok((result, permit.map(Arc::new))),

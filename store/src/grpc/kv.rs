@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
@@ -11,8 +12,8 @@ use prost::Message;
 use proto::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Credential, Edge, Guard, REQUEST_BYTES_MAX, holding, status};
-use crate::kv::{Consistency, KvError};
+use super::{Credential, Edge, Guard, holding, status};
+use crate::kv::{Consistency, KvError, RequestLimits};
 use crate::mvcc::{
     Bounded, KeyRange, Op, OpResult, Range, RangeResult, Revision, SortOrder, SortTarget, Txn, TxnResult,
 };
@@ -30,12 +31,14 @@ pub(crate) struct KvService {
 const FIRST_CHUNK_KEYS: u64 = 10;
 /// A part that came out smaller than this is followed by one with twice the keys, one larger than
 /// [`CHUNK_BYTES_HIGH`] by one with half.
-const CHUNK_BYTES_LOW: usize = REQUEST_BYTES_MAX / 2;
-const CHUNK_BYTES_HIGH: usize = REQUEST_BYTES_MAX * 2;
+const CHUNK_BYTES_LOW: usize = 768 * 1024;
+const CHUNK_BYTES_HIGH: usize = 3 * 1024 * 1024;
 /// Most memory that a part of several keys takes: rows and message of what lies between the two.
 const PART_MEMORY_MAX: u64 = 6 << 20;
 /// Streams that make progress at the same time even where the budget is small.
 const PARTS_AT_ONCE_MIN: u64 = 4;
+/// How often a compaction that waits for its rows to go looks.
+const COLLECTED_POLL: Duration = Duration::from_millis(10);
 
 /// A write that was made, with what was set aside for its answer.
 struct Written {
@@ -47,7 +50,7 @@ struct Written {
 /// Runs one write, of a request of `size` bytes, as a transaction of one step.
 async fn write(guard: Guard<'_>, op: Op, size: usize) -> Result<Written, Status> {
     let txn = Txn::of(op);
-    check_size(size, &txn)?;
+    check_size(guard.edge.limits, size, &txn)?;
     let (TxnResult { results, revision, .. }, permit) = guard.txn(txn).await?;
     let result = results.into_iter().next();
     let result = result.ok_or_else(|| Status::internal("a step has no answer"))?;
@@ -55,11 +58,11 @@ async fn write(guard: Guard<'_>, op: Op, size: usize) -> Result<Written, Status>
 }
 
 /// Refuses requests larger than the log takes. What else is wrong with one is said first, as etcd does.
-fn check_size(size: usize, txn: &Txn) -> Result<(), Status> {
-    if size <= REQUEST_BYTES_MAX {
+fn check_size(limits: RequestLimits, size: usize, txn: &Txn) -> Result<(), Status> {
+    if size <= limits.bytes {
         return Ok(());
     }
-    txn.validate().map_err(KvError::from)?;
+    txn.validate(limits.txn_ops).map_err(KvError::from)?;
     Err(status::request_too_large())
 }
 
@@ -143,7 +146,7 @@ impl Service for KvService {
         let request = request.into_inner();
         let size = request.encoded_len();
         let txn = txn_from_wire(request)?;
-        check_size(size, &txn)?;
+        check_size(self.edge.limits, size, &txn)?;
         let (result, permit) = guard.txn(txn).await?;
         let header = self.edge.header_at(result.revision);
         Ok(holding(pb::TxnResponse { header, ..txn_result_to_wire(result) }, permit))
@@ -154,7 +157,12 @@ impl Service for KvService {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         self.edge.check_leader(&request)?;
-        self.edge.guard(&request).compact(Revision(request.get_ref().revision)).await?;
+        let pb::CompactionRequest { revision, physical } = *request.get_ref();
+        self.edge.guard(&request).compact(Revision(revision)).await?;
+        // As etcd: the call of whoever wants to see the space ends when the rows are gone here. Others collect on their own time.
+        while physical && self.edge.kv.status().collected_revision < Revision(revision) {
+            tokio::time::sleep(COLLECTED_POLL).await;
+        }
         Ok(Response::new(pb::CompactionResponse { header: self.edge.header() }))
     }
 }

@@ -14,16 +14,17 @@ use tonic::{Request, Response, Status};
 use super::Edge;
 use super::status::{self, alarm_text};
 use crate::auth::Access;
-use crate::backup::Spooled;
-use crate::mvcc::{Alarm, Revision};
+use crate::backup::{self, Spooled};
+use crate::kv::KvError;
+use crate::mvcc::{Alarm, Downgrade, Revision};
 
 pub(crate) struct MaintenanceService {
     pub(crate) edge: Edge,
 }
 
-/// The etcd version whose API this is. Clients switch features on by it: 3.7 is announced once all of 3.7 is here.
-pub(crate) const ETCD_VERSION: &str = "3.6.0";
-pub(crate) const STORAGE_VERSION: &str = "3.6.0";
+/// The etcd version whose API this is. Clients switch features on by it.
+pub(crate) const ETCD_VERSION: &str = "3.7.0";
+pub(crate) const STORAGE_VERSION: &str = "3.7.0";
 
 /// Length of a message of a snapshot (etcd's).
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
@@ -118,7 +119,7 @@ impl Sending {
             header: None,
             remaining_bytes: self.remaining,
             blob: blob.into(),
-            version: STORAGE_VERSION.to_owned(),
+            version: backup::STORAGE_VERSION.to_owned(),
         }
     }
 }
@@ -168,7 +169,7 @@ impl Service for MaintenanceService {
             is_learner: numbers.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: wire_size(numbers.quota_bytes),
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(downgrade_info(numbers.downgrade)),
         }))
     }
 
@@ -222,7 +223,7 @@ impl Service for MaintenanceService {
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
-    /// Nothing that only a later version reads is ever written, so there is no downgrade to end, and none is begun.
+    /// Announcing a downgrade holds the feature level where it is, and nothing else: no data is rewritten for a version that is gone back to.
     async fn downgrade(
         &self,
         request: Request<pb::DowngradeRequest>,
@@ -230,13 +231,24 @@ impl Service for MaintenanceService {
         use pb::downgrade_request::DowngradeAction;
         self.edge.guard(&request).permit(Access::Admin).await?;
         let request = request.get_ref();
+        let admin = &self.edge.admin;
         match DowngradeAction::try_from(request.action) {
-            Ok(DowngradeAction::Validate) => check_downgrade(&request.version)?,
-            Ok(DowngradeAction::Enable) => {
-                check_downgrade(&request.version)?;
-                return Err(Status::unimplemented("not implemented: downgrades"));
+            Ok(DowngradeAction::Validate) => {
+                downgrade_to(&request.version)?;
+                if admin.downgrade().await?.is_some() {
+                    return Err(KvError::DowngradeInProgress.into());
+                }
             }
-            Ok(DowngradeAction::Cancel) => {}
+            Ok(DowngradeAction::Enable) => {
+                let downgrade = downgrade_to(&request.version)?;
+                admin.set_downgrade(Some(downgrade)).await?;
+            }
+            // As etcd 3.7, which has a text for a downgrade that is not there, and does not say it.
+            Ok(DowngradeAction::Cancel) => {
+                if admin.downgrade().await?.is_some() {
+                    admin.set_downgrade(None).await?;
+                }
+            }
             Err(_) => return Err(status::unknown_method()),
         }
         let Version { major, minor, .. } = own_version();
@@ -247,20 +259,24 @@ impl Service for MaintenanceService {
     }
 }
 
+fn downgrade_info(downgrade: Option<Downgrade>) -> pb::DowngradeInfo {
+    let enabled = downgrade.is_some();
+    pb::DowngradeInfo { enabled, target_version: downgrade.map(|begun| begun.target).unwrap_or_default() }
+}
+
 fn own_version() -> Version {
     Version::parse(ETCD_VERSION).expect("the constant is a version")
 }
 
-/// Only the minor version before the present one can be gone back to. A target may leave out its patch.
-fn check_downgrade(target: &str) -> Result<(), Status> {
+/// Only the minor version before the present one can be gone back to. A target may leave out its patch, which does not count.
+fn downgrade_to(target: &str) -> Result<Downgrade, Status> {
     let target = Version::parse(target).or_else(|_| Version::parse(&format!("{target}.0")));
-    let target = target.map_err(|_| status::wrong_downgrade_format())?;
+    let Version { major, minor, .. } = target.map_err(|_| status::wrong_downgrade_format())?;
     let own = own_version();
-    if (target.major, target.minor.saturating_add(1)) == (own.major, own.minor) {
-        Ok(())
-    } else {
-        Err(status::invalid_downgrade_target())
+    if (major, minor.saturating_add(1)) != (own.major, own.minor) {
+        return Err(status::invalid_downgrade_target());
     }
+    Ok(Downgrade { target: format!("{major}.{minor}.0") })
 }
 
 #[cfg(test)]
@@ -273,8 +289,16 @@ mod tests {
     use super::*;
     use crate::memory::MemoryStore;
 
-    async fn check(action: DowngradeAction, target: &str, expected: Result<&str, (Code, &str)>) {
-        let maintenance = MaintenanceService { edge: Edge::new(&Arc::new(MemoryStore::new())) };
+    fn maintenance() -> MaintenanceService {
+        MaintenanceService { edge: Edge::new(&Arc::new(MemoryStore::new())) }
+    }
+
+    async fn check(
+        maintenance: &MaintenanceService,
+        action: DowngradeAction,
+        target: &str,
+        expected: Result<&str, (Code, &str)>,
+    ) {
         let request = pb::DowngradeRequest { action: action.into(), version: target.to_owned() };
         let answer =
             maintenance.downgrade(Request::new(request)).await.map(|answer| answer.into_inner().version);
@@ -284,21 +308,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_downgrade_is_judged_as_etcd_judges_it_and_never_begun() {
+    async fn a_downgrade_is_judged_as_etcd_judges_it() {
         use DowngradeAction::{Cancel, Enable, Validate};
         let format = Err((Code::InvalidArgument, "etcdserver: wrong downgrade target version format"));
         let invalid = Err((Code::InvalidArgument, "etcdserver: invalid downgrade target version"));
-        for target in ["3.5", "3.5.0", "3.5.21"] {
-            check(Validate, target, Ok("3.6")).await;
-            check(Enable, target, Err((Code::Unimplemented, "not implemented: downgrades"))).await;
+        let maintenance = maintenance();
+        for target in ["3.6", "3.6.0", "3.6.21"] {
+            check(&maintenance, Validate, target, Ok("3.7")).await;
         }
-        for target in ["", "x", "3", "3.5.x"] {
-            check(Validate, target, format).await;
+        for target in ["", "x", "3", "3.6.x"] {
+            check(&maintenance, Validate, target, format).await;
+            check(&maintenance, Enable, target, format).await;
         }
-        for target in ["3.4", "3.6.0", "3.7", "2.5", "3.18446744073709551615.0"] {
-            check(Validate, target, invalid).await;
-            check(Enable, target, invalid).await;
+        for target in ["3.5", "3.7.0", "3.8", "2.6", "3.18446744073709551615.0"] {
+            check(&maintenance, Validate, target, invalid).await;
+            check(&maintenance, Enable, target, invalid).await;
         }
-        check(Cancel, "", Ok("3.6")).await;
+        check(&maintenance, Cancel, "", Ok("3.7")).await;
+    }
+
+    #[tokio::test]
+    async fn a_downgrade_is_shown_until_it_is_cancelled_and_there_is_one_at_a_time() {
+        use DowngradeAction::{Cancel, Enable, Validate};
+        let in_progress =
+            Err((Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress"));
+        let maintenance = maintenance();
+        let info = async || {
+            let status = maintenance.status(Request::new(pb::StatusRequest::default())).await.unwrap();
+            let info = status.into_inner().downgrade_info.unwrap();
+            (info.enabled, info.target_version)
+        };
+        assert_eq!(info().await, (false, String::new()));
+        for _ in 0..2 {
+            check(&maintenance, Enable, "3.6.21", Ok("3.7")).await;
+            assert_eq!(info().await, (true, "3.6.0".to_owned()), "without the patch, as in etcd");
+            check(&maintenance, Enable, "3.6", in_progress).await;
+            check(&maintenance, Validate, "3.6", in_progress).await;
+            check(&maintenance, Cancel, "", Ok("3.7")).await;
+            assert_eq!(info().await, (false, String::new()));
+        }
     }
 }

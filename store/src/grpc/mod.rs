@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::guarded::Guarded;
-use crate::kv::{Kv, Responder};
+use crate::kv::{Kv, RequestLimits, Responder};
 use crate::metrics::ClientCounters;
 use crate::mvcc::Revision;
 use crate::reads::{self, ReadBudget, ReadPermit};
@@ -64,11 +64,6 @@ pub(crate) const SERVICES: &[&str] = &[
     tonic_health::pb::health_server::SERVICE_NAME,
 ];
 
-/// Largest request, as the log would carry it (etcd's default).
-pub(crate) const REQUEST_BYTES_MAX: usize = 1_572_864;
-/// Largest message on the wire; a little above, so that a request slightly too large gets the store's own error.
-pub(crate) const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
-
 /// The store as all services share it.
 #[derive(Clone)]
 pub struct Edge {
@@ -80,6 +75,7 @@ pub struct Edge {
     /// What is counted on all ports.
     pub(crate) clients: ClientCounters,
     pub(crate) reads: Arc<ReadBudget>,
+    pub(crate) limits: RequestLimits,
 }
 
 /// How clients prove who they are.
@@ -126,6 +122,7 @@ impl Edge {
             auth_options: AuthOptions::default(),
             clients: ClientCounters::new(SERVICES),
             reads: Arc::new(ReadBudget::default()),
+            limits: store.limits(),
         }
     }
 

@@ -38,6 +38,10 @@ impl From<KvError> for Status {
             KvError::ReadTooLarge { .. } | KvError::ReadsBusy => {
                 etcd(Code::ResourceExhausted, &error.to_string())
             }
+            KvError::NotCapable => etcd(Code::FailedPrecondition, "not capable"),
+            KvError::DowngradeInProgress => {
+                etcd(Code::FailedPrecondition, "cluster has a downgrade job in progress")
+            }
             KvError::NoLeader => no_leader(),
             // Clients do not repeat a write after this one: it may have happened.
             KvError::OutcomeUnknown => etcd(Code::Unavailable, "request timed out"),

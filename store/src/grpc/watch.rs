@@ -20,7 +20,7 @@ use proto::{etcdserverpb as pb, mvccpb};
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Credential, Edge, MESSAGE_BYTES_MAX, requires_leader, status};
+use super::{Credential, Edge, requires_leader, status};
 use crate::auth::Access;
 use crate::kv::{KvError, ProgressMode, WatchItem, WatchQuery};
 use crate::metrics::UnderWay;
@@ -350,7 +350,8 @@ impl Session {
 
     fn push_events(&mut self, id: i64, revision: Revision, events: Vec<mvccpb::Event>, fragment: bool) {
         let header = self.edge.header_at(revision);
-        let mut responses = split_events(events, if fragment { MESSAGE_BYTES_MAX } else { usize::MAX })
+        let bytes_max = if fragment { self.edge.limits.message_bytes() } else { usize::MAX };
+        let mut responses = split_events(events, bytes_max)
             .into_iter()
             .map(|events| pb::WatchResponse {
                 header,

@@ -1,22 +1,30 @@
 //! Plain HTTP beside gRPC on the client port: what a person, a load balancer or a monitoring system asks.
 //!
+//! - [`access`] says which pages and host names are answered.
 //! - [`about`] answers `/version`.
 //! - [`checks`] answers `/health`, `/livez`, `/readyz`.
 //! - [`report`] holds the text of the last two; pure.
 //! - `/metrics` is declared in `metrics.rs`.
 
 mod about;
+mod access;
 mod checks;
 mod report;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+
+pub(crate) use access::Guard;
+pub use access::{Access, Allowed};
+use access::{guard, is_grpc};
 
 use crate::grpc::Edge;
 use crate::health::Health;
@@ -31,11 +39,15 @@ pub(crate) struct Plain {
     pub(crate) health: Health,
 }
 
-/// Returns `services` with plain HTTP beside them.
-pub(crate) fn beside(services: Router, plain: Plain) -> Router {
+/// Returns `services` with plain HTTP, the JSON of `gateway` among it, beside them.
+pub(crate) fn beside(services: Router, gateway: Router, plain: Plain, access: Guard) -> Router {
+    let layer = from_fn_with_state(access, guard);
     let about = Router::new().route("/version", get(about::version));
-    let router = services.merge(about).merge(paths().with_state(plain));
-    router.fallback(unknown).method_not_allowed_fallback(wrong_method)
+    let plain = gateway.merge(about).merge(paths().with_state(plain));
+    services
+        .merge(plain.layer(layer.clone()))
+        .fallback(unknown.layer(layer.clone()))
+        .method_not_allowed_fallback(wrong_method.layer(layer))
 }
 
 /// Returns the paths that tell how a member is, alone.
@@ -71,8 +83,7 @@ async fn measured(State(plain): State<Plain>) -> Response {
 
 /// A method of no service is answered in gRPC, another path in HTTP.
 async fn unknown(headers: HeaderMap) -> Response {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("application/grpc") {
+    if is_grpc(&headers) {
         return tonic::Status::unimplemented("unknown service or method").into_http::<Body>();
     }
     (StatusCode::NOT_FOUND, "404 page not found\n").into_response()

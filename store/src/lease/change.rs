@@ -44,6 +44,8 @@ impl LeaseChange {
             | Command::AlarmRaise(_)
             | Command::AlarmClear(_)
             | Command::CompareStates(_)
+            | Command::RaiseLevel(_)
+            | Command::SetDowngrade(_)
             | Command::Auth(_) => Self::None,
         }
     }

@@ -8,7 +8,7 @@ use crate::backup::{BackupError, SpoolError, Spooled};
 use crate::kv::KvError;
 use crate::membership::{Change, Denial, Kind, checked_urls, new_member_id};
 use crate::metrics::Counters;
-use crate::mvcc::{Alarm, Answer, Command, Revision};
+use crate::mvcc::{Alarm, Answer, Command, Downgrade, Revision};
 use crate::raft::members::listed;
 use crate::raft::reconfigure::ChangeError;
 
@@ -88,18 +88,25 @@ impl Admin for Member {
 
     fn numbers(&self) -> MemberNumbers {
         let store = self.node.machine().store();
+        let admitted = self.node.admitted();
         MemberNumbers {
             db_size_bytes: store.engine().size_bytes(),
             db_size_in_use_bytes: store.row_bytes().all,
             index_bytes: store.index_bytes(),
+            level: store.level().0,
             quota_bytes: self.space.quota_bytes(),
             disk_free_bytes: self.node.env().disk.free_space().free_bytes,
             disk_reserve_bytes: self.space.reserve_bytes(),
             last_log_index: self.node.last_log_index(),
             alarms: store.alarms().collect(),
+            downgrade: store.downgrade().cloned(),
             is_learner: self.node.is_learner(),
             committed_index: self.node.committed_index(),
             forwarded: count(self.node.forwarded()),
+            proposals: count(admitted.proposals),
+            proposal_bytes: count(admitted.bytes),
+            log_queue: count(self.node.log_queue()),
+            snapshots: count(self.spool.taken()),
             watchers: count(self.hub.watcher_count()),
             leases: count(store.lease_count()),
             sessions: count(self.sessions.count()),
@@ -147,6 +154,18 @@ impl Admin for Member {
                 unreachable!("clearing an alarm is answered as such")
             }
         }
+    }
+
+    async fn downgrade(&self) -> Result<Option<Downgrade>, AdminError> {
+        if !self.node.linearize().await {
+            return Err(KvError::NoLeader.into());
+        }
+        Ok(self.node.machine().store().downgrade().cloned())
+    }
+
+    async fn set_downgrade(&self, downgrade: Option<Downgrade>) -> Result<(), AdminError> {
+        self.propose(&Command::SetDowngrade(downgrade)).await?;
+        Ok(())
     }
 
     async fn add_member(&self, peer_urls: Vec<String>, learner: bool) -> Result<AddedMember, AdminError> {

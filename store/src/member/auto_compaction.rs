@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mvcc::{Command, Revision};
 use crate::raft::node::Node;
-use crate::wire::encode_command;
+use crate::raft::request::Request;
 
 /// Samples within one retention: history is kept for up to a tenth longer than asked for.
 const SAMPLES: u32 = 10;
@@ -104,7 +104,7 @@ pub(crate) async fn run(policy: AutoCompaction, node: Arc<Node>, stop: Cancellat
 }
 
 async fn compact(node: &Node, revision: Revision) {
-    match node.propose(encode_command(&Command::Compact { revision }), 0).await {
+    match node.propose(Request::of(&Command::Compact { revision }), 0).await {
         Ok(Ok(_)) => tracing::info!(%revision, "compacted"),
         // Somebody else was faster, or an alarm forbids it.
         Ok(Err(refusal)) => tracing::debug!(%revision, %refusal, "not compacted"),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::mvcc::Command;
 use crate::mvcc::divergence::{Comparison, Verdict};
 use crate::raft::node::Node;
-use crate::wire::encode_command;
+use crate::raft::request::Request;
 
 /// How long another member may take to say what it held; who does not answer is left out.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub(super) async fn run(interval: Duration, node: Arc<Node>, stop: CancellationT
 async fn compare(node: &Arc<Node>) {
     let comparison = look(node).await;
     tell(&comparison);
-    if node.propose(encode_command(&Command::CompareStates(comparison)), 0).await.is_err() {
+    if node.propose(Request::of(&Command::CompareStates(comparison)), 0).await.is_err() {
         tracing::debug!("states are compared another time");
     }
 }

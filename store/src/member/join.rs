@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::admin::AdminError;
 use crate::config::Config;
+use crate::level::{Level, UnsupportedLevel};
 use crate::membership::{Change, Kind, new_member_id};
 use crate::net::Net;
 use crate::raft::change_wire;
@@ -38,6 +39,8 @@ pub enum JoinError {
     NotAdded(String),
     #[error("the cluster did not take this member in time; it may have no leader")]
     NoLeader,
+    #[error(transparent)]
+    Level(#[from] UnsupportedLevel),
     #[error("the cluster does not take this member: {0}")]
     Refused(AdminError),
     #[error(
@@ -67,6 +70,8 @@ pub(super) async fn find(net: &Arc<dyn Net>, config: &Config, nonce: u64) -> Res
             let contact = Member { peer_urls: vec![url.clone()], ..Member::default() };
             let asked = peers.client(0, &contact).cluster_info(ASK_TIMEOUT).await;
             let Some(info) = asked.ok().filter(|info| info.initialized) else { continue };
+            // Before it is added: a member that cannot follow must not count.
+            config.levels.check(Level::told(info.level))?;
             match place(&info, peer_urls, replaces) {
                 Err(JoinError::NotAdded(_)) if config.join.is_some() => {
                     let change = entrance(&info, peer_urls, replaces, nonce);

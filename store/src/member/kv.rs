@@ -8,19 +8,19 @@ use bytes::Bytes;
 use super::Member;
 use crate::engine::EngineError;
 use crate::guarded::Guarded;
-use crate::kv::{Consistency, Kv, KvError, KvStatus, LeaseGranted, Responder, WatchQuery, WatchStream};
+use crate::kv::{
+    Consistency, Kv, KvError, KvStatus, LeaseGranted, RequestLimits, Responder, WatchQuery, WatchStream,
+};
 use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::raft::node::ProposeError;
+use crate::raft::request::Request;
 use crate::raft::state_machine::Machine;
-use crate::wire::encode_command;
-
-/// Largest request (etcd's default), measured as it goes into the log.
-const REQUEST_BYTES_MAX: usize = 1_572_864;
 
 impl From<ProposeError> for KvError {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::NotCapable => Self::NotCapable,
             ProposeError::TooMany => Self::TooManyRequests,
             ProposeError::Unknown => Self::OutcomeUnknown,
         }
@@ -29,14 +29,14 @@ impl From<ProposeError> for KvError {
 
 impl Member {
     pub(super) async fn propose(&self, command: &Command) -> Result<Answer, KvError> {
-        let encoded = encode_command(command);
-        if encoded.len() > REQUEST_BYTES_MAX {
+        let request = Request::of(command);
+        if request.size() > self.limits.bytes {
             return Err(KvError::RequestTooLarge);
         }
-        if !self.space.admits(self.node.machine(), command, encoded.len()) {
+        if !self.space.admits(self.node.machine(), command, request.size()) {
             return Err(KvError::NoSpace);
         }
-        Ok(self.node.propose(encoded, 0).await??)
+        Ok(self.node.propose(request, 0).await??)
     }
 
     /// Ends the member: what cannot be read must not be guessed.
@@ -46,10 +46,6 @@ impl Member {
     }
 
     async fn confirm(&self) -> Result<(), KvError> {
-        #[cfg(feature = "plant")]
-        if crate::plant::is_planted(crate::plant::Plant::StaleRead) {
-            return Ok(());
-        }
         if self.node.linearize().await { Ok(()) } else { Err(KvError::NoLeader) }
     }
 }
@@ -70,7 +66,7 @@ impl Kv for Member {
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, KvError> {
-        txn.validate()?;
+        txn.validate(self.limits.txn_ops)?;
         match self.propose(&Command::Txn(txn)).await? {
             Answer::Txn(result) => Ok(result),
             Answer::LeaseGranted { .. } | Answer::AlarmCleared { .. } | Answer::Done => {
@@ -131,6 +127,10 @@ impl Kv for Member {
         Responder { cluster_id: identity.cluster_id, member_id: identity.member_id, term }
     }
 
+    fn limits(&self) -> RequestLimits {
+        self.limits
+    }
+
     fn status(&self) -> KvStatus {
         let (leader, term) = self.node.leader();
         let identity = self.node.identity();
@@ -143,6 +143,7 @@ impl Kv for Member {
             applied_index: self.node.machine().applied().map_or(0, |id| id.index()),
             revision: store.current_revision(),
             compact_revision: store.compact_revision(),
+            collected_revision: store.collected_revision(),
             leader_silence: self.node.leader_silence(),
         }
     }

@@ -18,7 +18,8 @@ use crate::kv::KvError;
 use crate::lease::{ExpiryLimits, LeaseChange, Primary, Renewal};
 use crate::mvcc::{Command, GrantedLease, LeaseId, LeaseRemaining, Store};
 use crate::raft::node::Node;
-use crate::wire::encode_command;
+use crate::raft::request::Request;
+use crate::raft::types::LogId;
 
 /// How often the leader looks for leases whose time is over (etcd's rate).
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -229,7 +230,7 @@ impl Leases {
 
 /// An error when it did not happen, or may not have: leadership moved, or an alarm forbids it.
 async fn propose_fenced(node: &Node, command: &Command, term: u64) -> Result<(), ()> {
-    match node.propose(encode_command(command), term).await {
+    match node.propose(Request::of(command), term).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(()),
     }
@@ -238,7 +239,25 @@ async fn propose_fenced(node: &Node, command: &Command, term: u64) -> Result<(),
 /// Returns the term that this member leads, once an entry of that term is applied.
 fn leading_with_barrier(node: &Node) -> Option<u64> {
     let (leader, term) = node.leader();
+    if leader != Some(node.identity().member_id) {
+        return None;
+    }
     let applied = node.machine().applied()?;
-    let is_barrier_applied = applied.committed_leader_id().term == term;
-    (leader == Some(node.identity().member_id) && is_barrier_applied).then_some(term)
+    is_behind_barrier(applied, term).then_some(term)
+}
+
+/// What an earlier leader has ended or recorded is applied before the first entry of a term, and may not be before that.
+fn is_behind_barrier(applied: LogId, term: u64) -> bool {
+    applied.committed_leader_id().term == term
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_keeps_no_lease_alive_before_an_entry_of_its_own_term_is_applied() {
+        assert!(!is_behind_barrier(LogId::new_term_index(4, 100), 5));
+        assert!(is_behind_barrier(LogId::new_term_index(5, 101), 5));
+    }
 }

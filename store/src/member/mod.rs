@@ -10,6 +10,7 @@
 //! - [`guarded`]: clients and their rights.
 //! - [`observer`]: what happens beside the store when entries are applied.
 //! - [`space`]: the quota, the disk and their alarm.
+//! - [`level`]: what all members support.
 //! - [`divergence`]: whether all members hold the same.
 //! - [`room`]: the reserve on the disk; pure.
 //! - [`auto_compaction`]: history that nobody asks to forget.
@@ -23,6 +24,7 @@ mod guarded;
 mod join;
 mod kv;
 mod leases;
+mod level;
 mod observer;
 mod room;
 mod serve;

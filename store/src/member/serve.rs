@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::net::{Connection, Listener};
-use crate::raft::network::MESSAGE_BYTES_MAX;
+use crate::raft::network::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
 use crate::raft::node::Node;
 use crate::raft::server::PeerService;
 
@@ -21,12 +21,14 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Answers peers until `stop`.
 pub(super) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>, stop: CancellationToken) {
-    let service = PeerServer::new(PeerService { node, stop: stop.clone() })
+    let service = PeerServer::new(PeerService::new(node, stop.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(service)
         .serve_with_incoming(incoming(listener));
     // Peers notice a broken connection at once; append streams never end by themselves.

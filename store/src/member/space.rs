@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::room::{Limits, Room, due_alarms};
 use crate::mvcc::{Alarm, AlarmKind, Command, RowBytes};
 use crate::raft::node::Node;
+use crate::raft::request::Request;
 use crate::raft::state_machine::Machine;
-use crate::wire::encode_command;
 
 /// How often a member measures; a refused request makes it look at once.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -266,7 +266,7 @@ fn own_alarm(node: &Node) -> Alarm {
 
 /// A lost proposal is made again at the next measurement: both commands may be applied twice.
 async fn propose(node: &Node, command: &Command) {
-    if node.propose(encode_command(command), 0).await.is_err() {
+    if node.propose(Request::of(command), 0).await.is_err() {
         tracing::debug!("the alarm did not change for now");
     }
 }

@@ -12,13 +12,15 @@ use super::observer::MemberObserver;
 use super::room::Limits;
 use super::space::Space;
 use super::upkeep::Upkeep;
-use super::{AutoCompaction, Leases, auto_compaction, bootstrap, divergence, serve};
+use super::{AutoCompaction, Leases, auto_compaction, bootstrap, divergence, level, serve};
 use crate::backup::Spool;
 use crate::config::{Config, Join, Timing};
 use crate::directory::{Directory, DirectoryError, StoredDivergence, StoredIdentity};
 use crate::env::engines::FsEngines;
 use crate::env::{Env, EnvParts, Fatal, Place};
 use crate::guarded::Sessions;
+use crate::kv::RequestLimits;
+use crate::level::Levels;
 use crate::metrics::Counters;
 use crate::mvcc::{Collection, Revision};
 use crate::net::{Net, TcpNet};
@@ -91,6 +93,10 @@ pub struct MemberConfig {
     pub token_ttl: Duration,
     /// Requests that take longer are logged.
     pub slow_after: Duration,
+    /// How large a request may be.
+    pub limits: RequestLimits,
+    /// Feature levels that the member can be at.
+    pub levels: Levels,
 }
 
 /// A running member of the replicated store.
@@ -104,6 +110,7 @@ pub struct Member {
     pub(super) space: Arc<Space>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) spool: Spool,
+    pub(super) limits: RequestLimits,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
     runtime: Mutex<Option<Runtime>>,
@@ -115,15 +122,16 @@ struct Parts {
     leases: Arc<Leases>,
     space: Arc<Space>,
     sessions: Arc<Sessions>,
+    limits: RequestLimits,
     peer_address: Option<SocketAddr>,
     stop: CancellationToken,
 }
 
 impl Parts {
     fn into_member(self, node: Arc<Node>, runtime: Option<Runtime>) -> Member {
-        let Self { hub, leases, space, sessions, peer_address, stop } = self;
+        let Self { hub, leases, space, sessions, limits, peer_address, stop } = self;
         let (spool, runtime) = (Spool::default(), Mutex::new(runtime));
-        Member { node, hub, leases, space, sessions, spool, peer_address, stop, runtime }
+        Member { node, hub, leases, space, sessions, spool, limits, peer_address, stop, runtime }
     }
 }
 
@@ -245,6 +253,8 @@ impl Member {
             auto_compaction: config.auto_compaction,
             token_ttl: config.token_ttl,
             slow_after: config.slow_after,
+            limits: config.limits,
+            levels: config.levels,
         };
         tracing::info!(
             member = format!("{member_id:x}"),
@@ -290,6 +300,7 @@ impl Member {
             snapshot_entries: config.snapshot_entries,
             entries_kept: config.entries_kept,
             slow_after: config.slow_after,
+            levels: config.levels,
         };
         let counters = env.counters().clone();
         let leases = Arc::new(Leases::new(&env, config.timing));
@@ -309,17 +320,18 @@ impl Member {
         tasks.spawn(Arc::clone(&leases).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(collect(Arc::clone(&node), stop.clone()));
         let disk_bytes = node.env().disk.free_space().total_bytes;
-        let limits = Limits::new(config.disk_reserve_bytes, disk_bytes, config.wal.segment_bytes);
-        let space = Arc::new(Space::new(config.quota_bytes, limits));
+        let disk_limits = Limits::new(config.disk_reserve_bytes, disk_bytes, config.wal.segment_bytes);
+        let space = Arc::new(Space::new(config.quota_bytes, disk_limits));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&node), stop.clone()));
         tasks.spawn(auto_compaction::run(config.auto_compaction, Arc::clone(&node), stop.clone()));
         tasks.spawn(divergence::run(config.compare_interval, Arc::clone(&node), stop.clone()));
+        tasks.spawn(level::run(Arc::clone(&node), stop.clone()));
         let upkeep = Upkeep::new(Arc::clone(&node), config.contacts.clone());
         tasks.spawn(upkeep.run(stop.clone()));
         if !config.initial.is_empty() {
             tasks.spawn(form(Arc::clone(&node), members_to_form(&config), stop.clone()));
         }
-        Ok((node, Parts { hub, leases, space, sessions, peer_address, stop }))
+        Ok((node, Parts { hub, leases, space, sessions, limits: config.limits, peer_address, stop }))
     }
 
     /// Returns the address of the peer port.

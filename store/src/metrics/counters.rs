@@ -14,8 +14,9 @@ pub struct Counters {
     pub(crate) proposals_failed: Counter,
     pub(crate) leader_changes: Counter,
     pub(crate) slow_applies: Counter,
+    pub(crate) snapshots_installed: Counter,
     pub(crate) slow_requests: Counter,
-    pub(crate) reads_waiting: Gauge,
+    pub(crate) reads_unconfirmed: Gauge,
     pub(crate) read_indexes_slow: Counter,
     pub(crate) read_indexes_failed: Counter,
     pub(crate) wal_sync_seconds: Histogram,
@@ -38,8 +39,9 @@ impl Default for Counters {
             proposals_failed: Counter::default(),
             leader_changes: Counter::default(),
             slow_applies: Counter::default(),
+            snapshots_installed: Counter::default(),
             slow_requests: Counter::default(),
-            reads_waiting: Gauge::default(),
+            reads_unconfirmed: Gauge::default(),
             read_indexes_slow: Counter::default(),
             read_indexes_failed: Counter::default(),
             wal_sync_seconds: seconds(),
@@ -63,6 +65,7 @@ impl Counters {
         counter("etcd_server_proposals_failed", "Proposals of this member's clients that failed or are of unknown outcome", &self.proposals_failed);
         counter("etcd_server_leader_changes_seen", "Leaders that this member has followed one after the other", &self.leader_changes);
         counter("etcd_server_slow_apply", "Batches that took longer than 100 ms to apply", &self.slow_applies);
+        counter("keelson_store_snapshots_installed", "Whole states that this member has taken over from another one", &self.snapshots_installed);
         counter("keelson_store_slow_requests", "Requests of this member's clients that took longer than --warning-apply-duration", &self.slow_requests);
         counter("etcd_server_slow_read_indexes", "Confirmations of reads that took longer than --warning-apply-duration", &self.read_indexes_slow);
         counter("etcd_server_read_indexes_failed", "Confirmations of reads that failed", &self.read_indexes_failed);
@@ -74,7 +77,7 @@ impl Counters {
         counter("etcd_debugging_server_lease_expired", "Leases that this member has ended as leader", &self.leases_expired);
         counter("etcd_debugging_lease_renewed", "Leases that clients of this member have kept alive", &self.leases_renewed);
         registry.register("etcd_server_proposals_pending", "Proposals of this member's clients without an answer; at most 10000 of them through another member", self.proposals_pending.clone());
-        registry.register("keelson_store_reads_waiting", "Reads of this member's clients that wait to be confirmed", self.reads_waiting.clone());
+        registry.register("keelson_store_reads_unconfirmed", "Reads of this member's clients that wait to be confirmed", self.reads_unconfirmed.clone());
         registry.register("etcd_disk_wal_fsync_duration_seconds", "Syncs of the log", self.wal_sync_seconds.clone());
         registry.register("etcd_disk_backend_commit_duration_seconds", "Writes of applied batches to the database", self.commit_seconds.clone());
     }

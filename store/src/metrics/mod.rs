@@ -83,6 +83,11 @@ fn register_state(registry: &mut Registry, readings: &Readings) {
     add("etcd_server_proposals_committed_total", "Last entry of the log that this member knows to be committed", count(numbers.committed_index));
     add("etcd_server_proposals_applied_total", "Last entry of the log that this member has applied", count(status.applied_index));
     add("keelson_store_proposals_forwarded", "Proposals of this member's clients on their way through another one; at most 10000", count(numbers.forwarded));
+    add("keelson_store_proposals_admitted", "Proposals of this member's clients that are let in and have no answer; at most 10000", count(numbers.proposals));
+    add("keelson_store_proposals_admitted_bytes", "Bytes of those; at most 268435456", count(numbers.proposal_bytes));
+    add("keelson_store_log_requests_waiting", "Requests that wait for the log; at most 4096", count(numbers.log_queue));
+    add("keelson_store_snapshots_under_way", "Snapshots for clients that take room on the disk; at most 4", count(numbers.snapshots));
+    add("keelson_store_feature_level", "Feature level that the members have agreed on", i64::from(numbers.level));
     add("etcd_debugging_auth_revision", "Changes of users and roles", count(numbers.auth_revision));
     add("keelson_store_sessions", "Simple tokens that this member takes; at most 100000", count(numbers.sessions));
     label(registry, "etcd_server_id", "Id of this member, in hex", ("server_id", format!("{:x}", status.member_id)));
@@ -149,5 +154,15 @@ mod tests {
         check(7, ["etcd_server_is_leader 1", "etcd_server_has_leader 1", "keelson_store_term 4"]);
         check(8, ["etcd_server_is_leader 0", "etcd_server_has_leader 1", "keelson_store_term 4"]);
         check(0, ["etcd_server_is_leader 0", "etcd_server_has_leader 0", "keelson_store_term 4"]);
+    }
+    #[test]
+    fn each_metric_is_there_once() {
+        let clients = Some(ClientCounters::new(&["etcdserverpb.KV"]));
+        let text = render(&Readings { clients, keys: Some(3), ..Readings::default() });
+        let mut names: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert!(count > 40 && names.len() == count, "{text}");
     }
 }

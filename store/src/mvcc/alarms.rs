@@ -118,6 +118,8 @@ fn changes(command: &Command) -> bool {
         | Command::AlarmRaise(_)
         | Command::AlarmClear(_)
         | Command::CompareStates(_)
+        | Command::RaiseLevel(_)
+        | Command::SetDowngrade(_)
         | Command::Auth(_) => false,
     }
 }

@@ -12,6 +12,7 @@ use super::store::Store;
 use super::{EventKind, LeaseId, Revision, RowId};
 use crate::auth::{AuthState, Role, User};
 use crate::engine::{Batch, Engine, EngineError};
+use crate::level::Level;
 
 /// Bytes that are handed to the engine at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -31,18 +32,21 @@ pub(crate) struct Assembly {
     bytes: usize,
     last: Option<RowId>,
     grants: u64,
+    level: Level,
 }
 
 impl Assembly {
     pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, batch: Batch::default(), bytes: 0, last: None, grants: 0 }
+        Self { engine, batch: Batch::default(), bytes: 0, last: None, grants: 0, level: Level::FIRST }
     }
 
-    /// Goes on with a whole state, all of it committed. Its alarms were those of a cluster that is gone.
+    /// Goes on with a whole state, all of it committed. Its alarms and its downgrade were those of a cluster that is gone.
     pub(crate) fn of(store: &Store) -> Self {
         let mut batch = Batch::default();
+        batch.delete(meta::downgrade_key());
         store.alarms().for_each(|alarm| batch.delete(meta::alarm_key(alarm)));
-        Self { batch, grants: store.state.grants, ..Self::new(Arc::clone(store.engine())) }
+        let StateRecord { grants, level, .. } = store.state;
+        Self { batch, grants, level, ..Self::new(Arc::clone(store.engine())) }
     }
 
     /// Adds a row; rows come in order.
@@ -106,6 +110,7 @@ impl Assembly {
             // Whoever compacted may have left rows: the first collection looks at all of them.
             collected,
             grants: self.grants,
+            level: self.level,
         };
         let mut store = Store::with_records(Arc::clone(&self.engine), state)?;
         store.load_rows(b"")?;

@@ -1,10 +1,11 @@
 //! What the replicated log carries, and what applying it answers. The stored form is in `wire/`.
 
 use super::divergence::Comparison;
-use super::{Alarm, LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
+use super::{Alarm, Downgrade, LeaseId, Refusal, Revision, RevisionEvents, Txn, TxnResult};
 use crate::auth::{AuthCommand, Caller};
+use crate::level::{Level, RaiseLevel};
 
-/// One entry of the log. Adding a variant needs an arm in `Store::apply`, a new format version and a model test.
+/// One entry of the log. Adding a variant needs an arm in `Store::apply`, a feature level with a new format, and a model test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Also carries single puts and deletes.
@@ -34,6 +35,10 @@ pub enum Command {
     AlarmClear(Alarm),
     /// What members held at an earlier entry. Each notes what it holds at this one.
     CompareStates(Comparison),
+    /// All members understand more than the cluster has agreed on.
+    RaiseLevel(RaiseLevel),
+    /// An operator announces a downgrade, or that there is none any more.
+    SetDowngrade(Option<Downgrade>),
     /// A change of users, roles or sessions.
     Auth(AuthCommand),
     /// A client's command, of any other kind: it is applied if `caller` may do it then. All others come from this process.
@@ -44,6 +49,27 @@ pub enum Command {
 }
 
 impl Command {
+    /// Returns the feature level from which on members may propose this: all of them know how to apply it then.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Guarded { command, .. } => command.level(),
+            Self::SetDowngrade(_) => Level(2),
+            // A raised level is proposed when all members understand it, whatever was agreed on before.
+            Self::RaiseLevel(_)
+            | Self::Txn(_)
+            | Self::Compact { .. }
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseExpire { .. }
+            | Self::LeaseCheckpoint { .. }
+            | Self::AlarmRaise(_)
+            | Self::AlarmClear(_)
+            | Self::CompareStates(_)
+            | Self::Auth(_) => Level::FIRST,
+        }
+    }
+
     /// Returns whether any branch of the command may take more space.
     #[must_use]
     pub fn adds(&self) -> bool {
@@ -58,6 +84,8 @@ impl Command {
             | Self::AlarmRaise(_)
             | Self::AlarmClear(_)
             | Self::CompareStates(_)
+            | Self::RaiseLevel(_)
+            | Self::SetDowngrade(_)
             | Self::Auth(_) => false,
         }
     }

@@ -7,6 +7,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::meta::StateRecord;
+use crate::level::Level;
 
 /// Sum of 128-bit hashes of a set of byte strings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,10 @@ impl SetHash {
         bytes.extend_from_slice(&state.revision.0.to_be_bytes());
         bytes.extend_from_slice(&state.compacted.0.to_be_bytes());
         bytes.extend_from_slice(&state.grants.to_be_bytes());
+        // Versions that know of no levels arrive at the same number as long as they may.
+        if state.level >= Level::RECORDED {
+            bytes.extend_from_slice(&state.level.0.to_be_bytes());
+        }
         xxh3_128(&bytes)
     }
 }

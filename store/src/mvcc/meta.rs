@@ -9,14 +9,18 @@ use super::row::corrupt;
 use super::{Alarm, LeaseId, Revision, RowId};
 use crate::auth::RecordKey;
 use crate::engine::EngineError;
+use crate::level::Level;
 
 /// First byte of all meta keys.
 pub(crate) const META_PREFIX: u8 = 0xff;
 /// Format of the records that this version writes; a higher one is refused.
 pub(crate) const STATE_FORMAT: u32 = 1;
+/// Format of the record of a state whose level was raised: versions that know of no levels refuse it.
+const LEVEL_FORMAT: u32 = 2;
 
 const STATE: &[u8] = b"state";
 const ALARM: &[u8] = b"alarm/";
+const DOWNGRADE: &[u8] = b"downgrade";
 const LEASE: &[u8] = b"lease/";
 const AUTH: &[u8] = b"auth/";
 const DELETION: &[u8] = b"deletion/";
@@ -35,6 +39,11 @@ fn meta_key(parts: [&[u8]; 2]) -> Bytes {
 /// Returns the key of the store's own numbers.
 pub(crate) fn state_key() -> Bytes {
     meta_key([STATE, b""])
+}
+
+/// Returns the key of the downgrade that was announced.
+pub(crate) fn downgrade_key() -> Bytes {
+    meta_key([DOWNGRADE, b""])
 }
 
 /// Returns the key of one alarm: its stored form tells it from all others.
@@ -87,6 +96,7 @@ pub(crate) fn auth_keys() -> (Bytes, Bytes) {
 pub(crate) enum MetaKey<'a> {
     State,
     Alarm,
+    Downgrade,
     Lease,
     AuthState,
     AuthUser,
@@ -106,6 +116,7 @@ impl<'a> MetaKey<'a> {
         let known = [
             (STATE, Self::State),
             (ALARM, Self::Alarm),
+            (DOWNGRADE, Self::Downgrade),
             (LEASE, Self::Lease),
             (AUTH_STATE, Self::AuthState),
             (AUTH_USER, Self::AuthUser),
@@ -135,6 +146,7 @@ pub(crate) struct StateRecord {
     pub(crate) compacted: Revision,
     pub(crate) collected: Revision,
     pub(crate) grants: u64,
+    pub(crate) level: Level,
 }
 
 impl StateRecord {
@@ -144,16 +156,19 @@ impl StateRecord {
         compacted: Revision::NEVER_COMPACTED,
         collected: Revision::NEVER_COMPACTED,
         grants: 0,
+        level: Level::FIRST,
     };
 
     pub(crate) fn encode(&self, digest: u128) -> Bytes {
+        let is_raised = self.level >= Level::RECORDED;
         let record = wire::StoreState {
-            format: STATE_FORMAT,
+            format: if is_raised { LEVEL_FORMAT } else { STATE_FORMAT },
             revision: self.revision.0,
             compacted: self.compacted.0,
             collected: self.collected.0,
             grants: self.grants,
             digest: Bytes::copy_from_slice(&digest.to_be_bytes()),
+            level: if is_raised { self.level.0 } else { 0 },
         };
         record.encode_to_vec().into()
     }
@@ -161,7 +176,14 @@ impl StateRecord {
     /// Reads the record and the digest that was stored with it.
     pub(crate) fn decode(bytes: Bytes) -> Result<(Self, u128), EngineError> {
         let record = wire::StoreState::decode(bytes).map_err(|error| corrupt(STATE, &error.to_string()))?;
-        check_format(record.format)?;
+        let level = match record.format {
+            LEVEL_FORMAT if Level(record.level) < Level::RECORDED => {
+                return Err(corrupt(STATE, "a raised feature level is missing"));
+            }
+            LEVEL_FORMAT => Level(record.level),
+            STATE_FORMAT => Level::FIRST,
+            found => return Err(EngineError::Format { found, supported: LEVEL_FORMAT }),
+        };
         let digest =
             record.digest.as_ref().try_into().map_err(|_| corrupt(STATE, "digest has a wrong length"))?;
         let state = Self {
@@ -169,6 +191,7 @@ impl StateRecord {
             compacted: Revision(record.compacted),
             collected: Revision(record.collected),
             grants: record.grants,
+            level,
         };
         Ok((state, u128::from_be_bytes(digest)))
     }
@@ -177,4 +200,42 @@ impl StateRecord {
 /// Refuses records of a later version.
 pub(crate) fn check_format(found: u32) -> Result<(), EngineError> {
     if found == STATE_FORMAT { Ok(()) } else { Err(EngineError::Format { found, supported: STATE_FORMAT }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(level: Level) -> StateRecord {
+        StateRecord {
+            revision: Revision(9),
+            compacted: Revision(4),
+            collected: Revision(3),
+            grants: 2,
+            level,
+        }
+    }
+
+    #[track_caller]
+    fn check(level: Level, bytes: &str) {
+        assert_eq!(hex::encode(state(level).encode(7)), bytes);
+        let read = StateRecord::decode(hex::decode(bytes).unwrap().into()).unwrap();
+        assert_eq!(read, (state(level), 7));
+    }
+
+    #[test]
+    fn the_level_is_recorded_once_it_is_raised_and_the_version_before_reads_what_is_not() {
+        check(Level::FIRST, "08011009180420032802321000000000000000000000000000000007");
+        check(Level(2), "080210091804200328023210000000000000000000000000000000073802");
+        check(Level(300), "0802100918042003280232100000000000000000000000000000000738ac02");
+    }
+
+    #[test]
+    fn a_later_format_and_a_level_that_is_missing_are_refused() {
+        let decode = |bytes: &str| StateRecord::decode(hex::decode(bytes).unwrap().into()).unwrap_err();
+        let later = decode("080310091804200328023210000000000000000000000000000000073803");
+        assert!(matches!(later, EngineError::Format { found: 3, supported: 2 }), "{later}");
+        let missing = decode("08021009180420032802321000000000000000000000000000000007");
+        assert!(matches!(missing, EngineError::Corrupt { .. }), "{missing}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The pure MVCC core: keys, revisions, transactions, leases and events. It knows no tokio, clock or openraft, and disks
 //! only as the `Engine` trait.
 //!
-//! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `alarms`, `meta`, `digest`), what
+//! Read in this order: what is asked (`request`, `command`), what is kept (`row`, `index`, `leases`, `alarms`, `downgrade`, `meta`, `digest`), what
 //! is done (`store`, `txn`, `range`, `compact`), who may do it (`authorize`, over `crate::auth`), and copies of it all (`snapshot`, `assemble`).
 //!
 //! Invariants: a transaction that changes anything adds exactly one revision; rows are never rewritten; nothing readable is
@@ -16,6 +16,7 @@ mod validate;
 
 mod alarms;
 mod digest;
+mod downgrade;
 mod index;
 mod leases;
 mod meta;
@@ -40,6 +41,7 @@ pub use alarms::{Alarm, AlarmKind};
 pub(crate) use assemble::{Assembly, Numbers};
 pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
 pub use compact::Collection;
+pub use downgrade::Downgrade;
 pub use history::{History, HistoryLimits};
 pub use index::RowBytes;
 pub use index::saved::SavedIndexError;
@@ -56,4 +58,5 @@ pub use revision::{LeaseId, Revision};
 pub(crate) use row::corrupt;
 pub use row::{Row, RowId};
 pub use store::Store;
+pub(crate) use store::stored_level;
 pub use validate::{Invalid, TXN_OPS_MAX};

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// Members do not hold the same state.
     #[error("corrupt: a member has raised an alarm")]
     Corrupt,
+    /// One is enough.
+    #[error("a downgrade is in progress")]
+    DowngradeInProgress,
     #[error(transparent)]
     Auth(#[from] AuthRefusal),
 }

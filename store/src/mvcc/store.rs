@@ -23,11 +23,12 @@ use super::leases::{Lease, Leases};
 use super::meta::{self, StateRecord};
 use super::row::{Row, corrupt};
 use super::{
-    Alarm, AlarmKind, Answer, Applied, Command, Event, EventKind, GrantedLease, KeyValue, LeaseId,
+    Alarm, AlarmKind, Answer, Applied, Command, Downgrade, Event, EventKind, GrantedLease, KeyValue, LeaseId,
     LeaseRemaining, Refusal, Revision, RevisionEvents, RowId,
 };
 use crate::auth::{AuthCommand, AuthState, access_of};
 use crate::engine::{Batch, Engine, EngineError};
+use crate::level::Level;
 
 /// The replicated state of one member.
 pub struct Store {
@@ -35,6 +36,7 @@ pub struct Store {
     pub(super) index: Index,
     pub(super) leases: Leases,
     pub(super) alarms: Alarms,
+    pub(super) downgrade: Option<Downgrade>,
     pub(super) auth: AuthState,
     pub(super) state: StateRecord,
     pub(super) set_hash: SetHash,
@@ -74,6 +76,15 @@ pub(super) struct Writing {
     pub(super) events: Vec<Event>,
 }
 
+/// Returns the feature level of the state in `engine`, of which nothing else is read: it may be of a later version.
+///
+/// # Errors
+/// When the engine fails, or its record is damaged or of a later format.
+pub(crate) fn stored_level(engine: &dyn Engine) -> Result<Level, EngineError> {
+    let stored = engine.get(&meta::state_key())?.map(StateRecord::decode).transpose()?;
+    Ok(stored.map_or(Level::FIRST, |(state, _)| state.level))
+}
+
 impl Store {
     /// Opens the state in `engine`; an empty engine is an empty store. Checks the rebuilt state against the stored digest.
     ///
@@ -101,6 +112,7 @@ impl Store {
             index: Index::default(),
             leases: Leases::default(),
             alarms: Alarms::default(),
+            downgrade: None,
             auth: AuthState::default(),
             state,
             set_hash: SetHash::default(),
@@ -110,6 +122,7 @@ impl Store {
         };
         store.load_leases()?;
         store.load_alarms()?;
+        store.load_downgrade()?;
         store.load_auth()?;
         Ok(store)
     }
@@ -130,6 +143,14 @@ impl Store {
     fn load_alarms(&mut self) -> Result<(), EngineError> {
         for record in self.load_records(meta::alarm_keys())? {
             self.alarms.raise(Alarm::decode(record)?);
+        }
+        Ok(())
+    }
+
+    fn load_downgrade(&mut self) -> Result<(), EngineError> {
+        if let Some(record) = self.engine.get(&meta::downgrade_key())? {
+            self.set_hash.add(element(&record));
+            self.downgrade = Some(Downgrade::decode(record)?);
         }
         Ok(())
     }
@@ -224,6 +245,24 @@ impl Store {
         self.state.compacted
     }
 
+    /// Returns the compaction up to which this member has removed what nobody can read any more.
+    #[must_use]
+    pub fn collected_revision(&self) -> Revision {
+        self.state.collected
+    }
+
+    /// Returns the feature level that the members have agreed on.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.state.level
+    }
+
+    /// Returns the downgrade that was announced.
+    #[must_use]
+    pub fn downgrade(&self) -> Option<&Downgrade> {
+        self.downgrade.as_ref()
+    }
+
     /// Returns the digest of the whole logical state; equal on members that applied the same commands.
     #[must_use]
     pub fn digest(&self) -> u128 {
@@ -313,6 +352,11 @@ impl Store {
                 }
                 Ok(Answer::Done)
             }
+            Command::RaiseLevel(raised) => {
+                self.raise_level(raised.level);
+                Ok(Answer::Done)
+            }
+            Command::SetDowngrade(downgrade) => self.set_downgrade(downgrade.as_ref()).map(|()| Answer::Done),
             Command::Auth(change) => self.apply_auth(change).map(|()| Answer::Done),
             Command::Guarded { caller, command } => match self.authorize(caller, access_of(command)) {
                 Ok(()) => return self.run_command(command, events),
@@ -434,6 +478,32 @@ impl Store {
                 self.store_lease(&lease);
             }
         }
+    }
+
+    /// A level never falls: what was written above it is there. Whoever announces a downgrade wants to go back to a version that may
+    /// know no higher one.
+    fn raise_level(&mut self, level: Level) {
+        if level > self.state.level && self.downgrade.is_none() {
+            self.state.level = level;
+            self.touch_state();
+        }
+    }
+
+    fn set_downgrade(&mut self, downgrade: Option<&Downgrade>) -> Result<(), Refusal> {
+        if downgrade.is_some() && self.downgrade.is_some() {
+            return Err(Refusal::DowngradeInProgress);
+        }
+        if let Some(ended) = &self.downgrade {
+            self.set_hash.remove(element(&ended.encode()));
+            self.pending.batch.delete(meta::downgrade_key());
+        }
+        if let Some(begun) = downgrade {
+            let record = begun.encode();
+            self.set_hash.add(element(&record));
+            self.pending.batch.put(meta::downgrade_key(), record);
+        }
+        self.downgrade = downgrade.cloned();
+        Ok(())
     }
 
     fn raise_alarm(&mut self, alarm: Alarm) {

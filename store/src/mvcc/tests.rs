@@ -235,6 +235,32 @@ fn collection_keeps_what_held_at_the_compact_revision_and_a_tombstone_just_there
 }
 
 #[test]
+fn a_watch_from_the_compact_revision_sees_all_of_it_behind_the_collection_too() {
+    let mut fixture = Fixture::new();
+    fixture.put("a", "1"); // 2
+    // Each in a transaction of its own, for one that puts and deletes a key is refused.
+    let nested = |op| Op::Txn(Txn::of(op));
+    let both = vec![nested(put("a", "2")), nested(delete(KeyRange::single("a")))];
+    let revision = fixture.txn(Txn { success: both, ..Txn::default() }).unwrap().revision;
+    let told = |fixture: &Fixture| {
+        let limits = HistoryLimits { rows_max: 100, bytes_max: 1000 };
+        let history = fixture.store.history(&KeyRange::single("a"), revision, limits).unwrap().unwrap();
+        history.revisions.into_iter().next().unwrap().events
+    };
+    let all = told(&fixture);
+    assert_eq!(all.len(), 2);
+    fixture.compact(revision.0).unwrap();
+    fixture.collect_all();
+    let kinds: Vec<EventKind> = told(&fixture).iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Put, EventKind::Delete]);
+    assert_eq!(told(&fixture)[1].prev, all[1].prev);
+    fixture.put("b", "1");
+    fixture.compact(revision.0 + 1).unwrap();
+    fixture.collect_all();
+    assert!(fixture.store.index.entry(b"a").is_none(), "the next compaction removes both");
+}
+
+#[test]
 fn a_revoked_lease_deletes_its_keys_in_order_at_one_revision() {
     let mut fixture = Fixture::new();
     fixture.grant(7).unwrap();
@@ -332,7 +358,7 @@ fn a_snapshot_carries_the_whole_state() {
 
 #[test]
 fn a_txn_that_writes_a_key_twice_or_is_too_long_is_invalid() {
-    let check = |success: Vec<Op>| Txn { success, ..Txn::default() }.validate();
+    let check = |success: Vec<Op>| Txn { success, ..Txn::default() }.validate(TXN_OPS_MAX);
     let nested = |success: Vec<Op>, failure: Vec<Op>| Op::Txn(Txn { compare: Vec::new(), success, failure });
     assert_eq!(check(vec![put("a", ""), put("a", "")]), Err(Invalid::DuplicateKey));
     assert_eq!(check(vec![put("ab", ""), delete(KeyRange::prefix("a"))]), Err(Invalid::DuplicateKey));

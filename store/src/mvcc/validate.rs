@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{KeyRange, Op, Put, RangeEnd, Txn};
 
-/// Most steps of a branch, or compares, in one transaction; nested transactions share what is left (etcd's default).
+/// Most steps of a branch, or compares, in one transaction, unless told otherwise; nested transactions share what is left (etcd's default).
 pub const TXN_OPS_MAX: usize = 128;
 
 /// What is wrong with a request.
@@ -18,7 +18,7 @@ pub enum Invalid {
     ValueProvided,
     #[error("lease is provided although the old one is to be kept")]
     LeaseProvided,
-    #[error("more than {TXN_OPS_MAX} steps or compares")]
+    #[error("too many steps or compares")]
     TooManyOps,
     #[error("a key is written twice")]
     DuplicateKey,
@@ -45,12 +45,12 @@ impl KeyRange {
 }
 
 impl Txn {
-    /// Checks shape, limits and that no key is written twice on one path.
+    /// Checks shape, that no branch has more than `ops_max` steps, and that no key is written twice on one path.
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn validate(&self) -> Result<(), Invalid> {
-        check_shape(self, TXN_OPS_MAX)?;
+    pub fn validate(&self, ops_max: usize) -> Result<(), Invalid> {
+        check_shape(self, ops_max)?;
         written_keys(&self.success)?;
         written_keys(&self.failure)?;
         Ok(())

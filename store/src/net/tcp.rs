@@ -9,8 +9,7 @@ use futures::future::BoxFuture;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use transport::peer::subject_of;
-use transport::tls::{ClientIdentity, ServerTls};
+use transport::tls::{AllowedNames, ClientIdentity, ServerTls};
 
 use super::{Connection, Listener, Net};
 
@@ -22,23 +21,32 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct PeerTls {
     pub server: ServerTls,
     pub client: ClientIdentity,
-    /// Organization (O) that every member's certificate must name, where the CA signs others too.
-    pub organization: Option<String>,
+    /// Whose certificate a member that is called must show; the server end has its own rule for those who call.
+    pub called: Option<AllowedNames>,
 }
 
 impl PeerTls {
-    /// Refuses a peer without a certificate, or with one that was not made for members.
-    fn check(&self, certificates: Option<&[CertificateDer<'_>]>) -> io::Result<()> {
-        let refused = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-        let Some(leaf) = certificates.and_then(<[_]>::first) else {
-            return refused("a peer showed no certificate");
-        };
-        let Some(organization) = &self.organization else { return Ok(()) };
-        match subject_of(leaf) {
-            Some(subject) if subject.organizations.contains(organization) => Ok(()),
-            Some(_) | None => refused("a peer's certificate was not made for members"),
+    /// Refuses a caller without a certificate, or with one that was not made for members.
+    fn check_caller(&self, certificates: Option<&[CertificateDer<'_>]>) -> io::Result<()> {
+        match certificates {
+            Some(certificates) if self.server.admits(certificates) => Ok(()),
+            Some(_) => refused("a peer's certificate was not made for members"),
+            None => refused("a peer showed no certificate"),
         }
     }
+
+    fn check_called(&self, certificates: Option<&[CertificateDer<'_>]>) -> io::Result<()> {
+        let leaf = certificates.and_then(<[_]>::first);
+        match (&self.called, leaf) {
+            (None, _) => Ok(()),
+            (Some(names), Some(leaf)) if names.admit(leaf) => Ok(()),
+            (Some(_), _) => refused("a peer's certificate was not made for members"),
+        }
+    }
+}
+
+fn refused(reason: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
 /// TCP, with TLS when an identity is given.
@@ -70,7 +78,7 @@ impl Listener for Accepting {
                 let Some(tls) = tls else { return Ok(Connection::new(stream)) };
                 let handshake = TlsAcceptor::from(tls.server.config()).accept(stream);
                 let stream = in_time(handshake).await?;
-                tls.check(stream.get_ref().1.peer_certificates())?;
+                tls.check_caller(stream.get_ref().1.peer_certificates())?;
                 Ok(Connection::new(stream))
             });
             Ok(finish)
@@ -105,7 +113,7 @@ impl Net for TcpNet {
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
             let connector = TlsConnector::from(tls.client.config_with_alpn(&[b"h2"]));
             let stream = in_time(connector.connect(name, stream)).await?;
-            tls.check(stream.get_ref().1.peer_certificates())?;
+            tls.check_called(stream.get_ref().1.peer_certificates())?;
             Ok(Connection::new(stream))
         })
     }
@@ -122,7 +130,7 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use transport::tls::{Pem, ServerTlsSource};
+    use transport::tls::{ClientCertificates, Pem, ServerTlsSource, TlsPolicy};
 
     use super::*;
 
@@ -144,8 +152,11 @@ mod tests {
             let certificate = Pem::from(params.signed_by(&key, &self.0).unwrap().pem());
             let (key, ca) = (Pem::from(key.serialize_pem()), Pem::from(self.0.pem()));
             let client = ClientIdentity::new(ca.clone(), certificate.clone(), key.clone()).unwrap();
-            let server = ServerTls::new(ServerTlsSource { certificate, key, client_ca: Some(ca) }).unwrap();
-            TcpNet::new(Some(PeerTls { server, client, organization: Some("members".to_owned()) }))
+            let members = AllowedNames::Organization("members".to_owned());
+            let policy = TlsPolicy { allowed: Some(members.clone()), ..TlsPolicy::default() };
+            let clients = ClientCertificates::Required(ca);
+            let server = ServerTls::new(ServerTlsSource { certificate, key, clients, policy }).unwrap();
+            TcpNet::new(Some(PeerTls { server, client, called: Some(members) }))
         }
     }
 

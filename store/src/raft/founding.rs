@@ -13,6 +13,7 @@ use super::state_machine::{APPLIED_RECORD, MEMBERSHIP_RECORD, REMOVED_RECORD};
 use super::types::{Member, Membership, StoredMembership};
 use crate::admin::MemberInfo;
 use crate::engine::EngineError;
+use crate::level::Levels;
 use crate::mvcc::{Store, corrupt};
 use crate::wal;
 use crate::wire::decode_command;
@@ -54,7 +55,7 @@ impl Place {
     }
 }
 
-/// Applies an entry of a log whose cluster is gone. Who belonged to it is of no interest.
+/// Applies an entry of a log whose cluster is gone. Who belonged to it is of no interest, and so is who supported a feature level.
 ///
 /// # Errors
 /// When the entry is damaged, or the engine fails.
@@ -65,6 +66,7 @@ pub(crate) fn apply(store: &mut Store, entry: Bytes) -> Result<(), EngineError> 
         EntryPayload::Normal(proposal) => {
             let command = decode_command(proposal.command).map_err(|error| damaged(&error))?;
             store.apply(&command)?;
+            Levels::SUPPORTED.check(store.level())?;
         }
     }
     Ok(())

@@ -40,8 +40,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Finds a peer that vanished without closing; well below what a person notices, above a scheduling hiccup.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An append that is not answered in this time is sent anew. openraft asks for 0.75 heartbeats, but a disk may need
 /// longer for one sync, and heartbeats have a connection of their own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -175,6 +175,11 @@ impl Peer {
         let identity = MetadataValue::from_bytes(&identity.encode_to_vec());
         request.metadata_mut().insert_bin(IDENTITY_KEY, identity);
         request
+    }
+
+    /// Returns `host:port` of its peer port.
+    pub(crate) fn address(&self) -> String {
+        self.target.address()
     }
 
     /// Opens a call for proposals; it ends when the member stops to answer.

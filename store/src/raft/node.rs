@@ -15,26 +15,30 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::{Admission, Load};
 use super::forward::{Forwarding, Reason, Waiters};
-use super::log_store::{LogStore, Shared};
+use super::log_driver::{StartedLog, start_log};
+use super::log_store::Shared;
+use super::lost_leader;
 use super::members::Recognition;
 use super::network::{Identity, Peer, Peers};
 use super::read_index::ReadRounds;
+use super::request::Request;
 use super::slow::SlowLog;
 use super::state_machine::{Found, Machine, Observer, StateMachine};
+use super::together::{Mismatch, check_together};
 use super::tuning;
 use super::types::{LogId, Member, Proposal, Raft, Reply, TypeConfig, Vote};
 use crate::config::Timing;
 use crate::engine::EngineError;
 use crate::env::{Env, error_chain};
+use crate::level::Levels;
 use crate::member::{Leases, Room};
 use crate::metrics::UnderWay;
 use crate::mvcc::{Answer, Refusal};
-use crate::wal::driver::{Driver, WalSender};
-use crate::wal::{Inspected, LogState, Wal, WalConfig, WalError};
+use crate::wal::driver::WalQueue;
+use crate::wal::{Wal, WalConfig, WalError};
 
-/// Requests of this member's clients between proposal and answer; beyond it they are refused at once.
-const PROPOSALS_IN_FLIGHT_MAX: usize = 10_000;
 /// How often a request looks for a leader when there is none.
 pub(crate) const LEADER_POLL: Duration = Duration::from_millis(10);
 /// How long a stopping member waits for its log to close.
@@ -62,25 +66,14 @@ pub enum StartError {
     Raft(String),
 }
 
-/// What one of log and database holds that the other lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    #[error("the database holds data but the log holds no vote; the log directory was lost or replaced")]
-    Vote,
-    #[error("there is a database but no log; the log directory was lost")]
-    Log,
-    #[error("the log holds records but there is no database; the database directory was lost or replaced")]
-    Database,
-    #[error("the log begins behind entry {purged}, but the database ends at {applied:?}; data was lost")]
-    Entries { purged: u64, applied: Option<u64> },
-}
-
 impl StartError {
     /// Whether the directory is fine and only this start is wrong: the program is too old for it, or the member is no more.
     pub(crate) fn is_callers_mistake(&self) -> bool {
         match self {
             Self::Wal { source, .. } => matches!(source, WalError::Version { .. }),
-            Self::Engine { source, .. } => matches!(source, EngineError::Format { .. }),
+            Self::Engine { source, .. } => {
+                matches!(source, EngineError::Format { .. } | EngineError::Level(_))
+            }
             Self::Removed => true,
             Self::Apart { .. } | Self::Malformed(_) | Self::Thread(_) | Self::Raft(_) => false,
         }
@@ -102,6 +95,8 @@ pub(crate) struct NodeConfig {
     pub(crate) entries_kept: Option<u64>,
     /// Requests that take longer are logged.
     pub(crate) slow_after: Duration,
+    /// Feature levels that the member can be at.
+    pub(crate) levels: Levels,
 }
 
 /// Outcome of a proposal.
@@ -118,6 +113,8 @@ pub(crate) enum Forwarded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProposeError {
     NoLeader,
+    /// The cluster is at a lower feature level than this needs.
+    NotCapable,
     TooMany,
     Unknown,
 }
@@ -137,12 +134,14 @@ pub(crate) struct Node {
     clients: Mutex<BTreeMap<u64, (Member, Peer)>>,
     waiters: Arc<Waiters>,
     forwarding: Forwarding,
+    admission: Admission,
     rounds: ReadRounds,
     /// For tasks that outlive the call that starts them.
     own: Weak<Self>,
     contact: Mutex<Option<Instant>>,
     room: Mutex<Room>,
     log: Arc<Shared>,
+    log_queue: WalQueue,
     slow: SlowLog,
     wal_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     tasks: TaskTracker,
@@ -165,7 +164,7 @@ impl Node {
         let log_failed = |source| StartError::Wal { directory: env.disk.free_space().path, source };
         let engine_failed = |source| StartError::Engine { directory: env.engines.directory(), source };
         let log = Wal::inspect(Arc::clone(&env.disk), config.wal).map_err(log_failed)?;
-        let found = Found::read(&*env.engines).map_err(engine_failed)?;
+        let found = Found::read(&*env.engines, config.levels).map_err(engine_failed)?;
         if found.has_removed(config.identity.member_id) {
             return Err(StartError::Removed);
         }
@@ -181,7 +180,8 @@ impl Node {
         let machine = Arc::new(machine);
         let tasks = TaskTracker::new();
         let log = Arc::new(shared);
-        let (log_store, wal_thread) = start_wal(&env, wal, Arc::clone(&log), config.wal, &tasks)?;
+        let StartedLog { store: log_store, queue: log_queue, thread: wal_thread } =
+            start_log(&env, wal, Arc::clone(&log), config.wal, &tasks).map_err(StartError::Thread)?;
         let peers = Peers::new(Arc::clone(&env.net), config.identity);
         let state_machine = StateMachine { machine: Arc::clone(&machine) };
         let starting = Raft::new(
@@ -211,16 +211,19 @@ impl Node {
             clients: Mutex::default(),
             waiters,
             forwarding,
+            admission: Admission::default(),
             rounds,
             own: own.clone(),
             contact: Mutex::default(),
             room: Mutex::default(),
             log,
+            log_queue,
             slow,
             wal_thread: Mutex::new(wal_thread),
             tasks,
         });
-        node.tasks.spawn(supervise(Arc::clone(&node), stop));
+        node.tasks.spawn(supervise(Arc::clone(&node), stop.clone()));
+        node.tasks.spawn(lost_leader::watch(Arc::clone(&node), stop));
         Ok(node)
     }
 
@@ -256,6 +259,16 @@ impl Node {
     /// Returns how many proposals of this member's clients travel through another one.
     pub(crate) fn forwarded(&self) -> usize {
         self.waiters.count()
+    }
+
+    /// Returns the proposals of this member's clients that have no answer yet.
+    pub(crate) fn admitted(&self) -> Load {
+        self.admission.load()
+    }
+
+    /// Returns how many requests wait for the log.
+    pub(crate) fn log_queue(&self) -> usize {
+        self.log_queue.waiting()
     }
 
     /// Returns the index of the last entry in this member's log.
@@ -329,6 +342,10 @@ impl Node {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state.is_leader() {
+            // Alone it is the quorum; openraft would note nothing but the acknowledgement of writes.
+            if metrics.membership_config.voter_ids().all(|id| id == self.identity.member_id) {
+                return Duration::ZERO;
+            }
             return metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed());
         }
         let contact = *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
@@ -365,9 +382,19 @@ impl Node {
     /// Proposes a command wherever the leader is and returns its answer once this member knows it.
     pub(crate) async fn propose(
         &self,
-        command: Bytes,
+        request: Request,
         term: u64,
     ) -> Result<Result<Answer, Refusal>, ProposeError> {
+        // The level never falls, so whoever has applied it knows that the log holds it before this (safety rule 9).
+        if request.level > self.machine.store().level() {
+            return Err(ProposeError::NotCapable);
+        }
+        // What the store itself proposes as leader makes room, or keeps a promise, and is little.
+        let _admitted = match term {
+            0 => Some(self.admission.admit(request.size()).ok_or(ProposeError::TooMany)?),
+            _ => None,
+        };
+        let command = request.bytes;
         let counters = self.env.counters();
         let _under_way = UnderWay::new(&counters.proposals_pending);
         let asked = std::time::Instant::now();
@@ -392,9 +419,6 @@ impl Node {
         let request_id = self.env.random_u64();
         let proposal = Proposal { origin: self.identity.member_id, request_id, command };
         loop {
-            if self.waiters.count() >= PROPOSALS_IN_FLIGHT_MAX {
-                return Err(ProposeError::TooMany);
-            }
             let outcome = match self.leader().0 {
                 Some(leader) if leader == self.identity.member_id => {
                     self.propose_here(&proposal, term, deadline).await
@@ -436,6 +460,7 @@ impl Node {
     ) -> Result<Reply, ProposeError> {
         let request =
             wire::ProposeRequest { proposal: Some(super::convert::proposal_to_wire(proposal.clone())), term };
+        let sent_in = self.leader().1;
         let sending = self.forwarding.send(leader, || self.peer(leader), request);
         let mut receipt = match tokio::time::timeout_at(deadline, sending).await {
             Ok(sent) => sent.ok_or(ProposeError::NoLeader)?,
@@ -450,11 +475,13 @@ impl Node {
         match reason {
             Reason::NotLeader => Err(ProposeError::NoLeader),
             Reason::Unknown | Reason::Unspecified => {
-                // What got lost on the way may still be applied here.
+                // What got lost on the way may still be applied here, before anything of the next leader is.
                 let patience = deadline.min(self.env.now() + self.timing.election_timeout);
-                match tokio::time::timeout_at(patience, &mut receipt.applied).await {
-                    Ok(Ok(reply)) => Ok(reply),
-                    Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+                tokio::select! {
+                    biased;
+                    applied = &mut receipt.applied => applied.map_err(|_| ProposeError::Unknown),
+                    () = self.wait_applied_after(sent_in) => Err(ProposeError::Unknown),
+                    () = tokio::time::sleep_until(patience) => Err(ProposeError::Unknown),
                 }
             }
         }
@@ -522,7 +549,7 @@ impl Node {
     /// Waits until this member has applied everything acknowledged before the call. `false` without a leader.
     pub(crate) async fn linearize(&self) -> bool {
         let counters = self.env.counters();
-        let _under_way = UnderWay::new(&counters.reads_waiting);
+        let _under_way = UnderWay::new(&counters.reads_unconfirmed);
         let asked = std::time::Instant::now();
         let deadline = self.env.now() + self.timing.request_timeout();
         let Some(index) = self.confirmed_index(deadline).await else {
@@ -546,9 +573,20 @@ impl Node {
         }
     }
 
+    /// Waits until this member has applied an entry of a later term: no more of this term can follow.
+    async fn wait_applied_after(&self, term: u64) {
+        let mut applied = self.machine.watch_applied();
+        let is_later =
+            |applied: &Option<LogId>| applied.is_some_and(|id| id.committed_leader_id().term > term);
+        if applied.wait_for(is_later).await.is_err() {
+            // The machine has ended: there is nothing to wait for.
+            std::future::pending().await
+        }
+    }
+
     pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         let mut applied = self.machine.watch_applied();
-        let reached = applied.wait_for(|applied| *applied >= Some(index));
+        let reached = applied.wait_for(|applied| applied.map(|id| id.index()) >= Some(index));
         matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
     }
 
@@ -636,52 +674,4 @@ async fn supervise(node: Arc<Node>, stop: CancellationToken) {
             }
         }
     }
-}
-
-/// Log and database must be of one piece (safety rule 4). The log is made first, so a database without one has lost it.
-pub(crate) fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
-    let LogState { vote, purged, last, committed: _ } = log.sum();
-    let applied = found.applied();
-    if applied.is_some() && vote.is_none() {
-        return Err(Mismatch::Vote);
-    }
-    if !found.is_new() && log.is_new() {
-        return Err(Mismatch::Log);
-    }
-    if found.is_new() && (vote.is_some() || last.is_some()) {
-        return Err(Mismatch::Database);
-    }
-    match purged.map(|purged| purged.index) {
-        Some(purged) if applied < Some(purged) => Err(Mismatch::Entries { purged, applied }),
-        Some(_) | None => Ok(()),
-    }
-}
-
-fn start_wal(
-    env: &Env,
-    wal: Wal,
-    shared: Arc<Shared>,
-    config: WalConfig,
-    tasks: &TaskTracker,
-) -> Result<(LogStore, Option<std::thread::JoinHandle<()>>), StartError> {
-    let told = Arc::clone(&shared);
-    let fatal_env = env.clone();
-    let driver = Driver {
-        wal,
-        on_flushed: Box::new(move |flushed| told.on_flushed(flushed)),
-        fatal: Arc::new(move |error| fatal_env.fatal(&error_chain(error))),
-    };
-    let (sender, thread): (WalSender, _) = if env.is_simulated() {
-        let random = env.clone();
-        // A sync of the simulated disk takes 50 to 1049 µs.
-        let sync_time = move || Duration::from_micros(50 + random.random_u64() % 1000);
-        let (sender, task) = driver.into_task(sync_time);
-        tasks.spawn(task);
-        (sender, None)
-    } else {
-        let (sender, thread) =
-            driver.spawn_thread(Arc::clone(&env.disk), config).map_err(StartError::Thread)?;
-        (sender, Some(thread))
-    };
-    Ok((LogStore::new(shared, sender), thread))
 }

@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::env::engines::SimEngines;
     use crate::env::{Env, EnvParts, Place};
+    use crate::level::Levels;
     use crate::mvcc::{Command, Op, Put, Txn};
     use crate::net::TcpNet;
     use crate::wal::disk_sim::SimDisk;
@@ -142,7 +143,10 @@ mod tests {
             fatal: Arc::new(|message| panic!("{message}")),
             seed: 1,
         });
-        Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&*env.engines).unwrap()).unwrap())
+        Arc::new(
+            Machine::open(&env, Arc::new(Nobody), Found::read(&*env.engines, Levels::SUPPORTED).unwrap())
+                .unwrap(),
+        )
     }
 
     #[test]
@@ -151,7 +155,7 @@ mod tests {
         fill(engines.open().unwrap(), &["a", "b"]);
         let machine = machine(&engines);
         let staged = engines.stage().unwrap();
-        fill(Arc::clone(&staged), &["c"]);
+        fill(Arc::clone(staged.engine()), &["c"]);
         let (saving, is_saving) = mpsc::channel();
         let (adopted, is_adopted) = mpsc::channel::<()>();
         let is_adopted = Mutex::new(is_adopted);

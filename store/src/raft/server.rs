@@ -2,7 +2,7 @@
 //! else is refused before anything is done (safety rule 4).
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -25,6 +25,7 @@ use super::snapshot::SnapshotData;
 use super::state_machine::SnapshotOf;
 use super::types::{AppendRequest, Raft, TypeConfig};
 use crate::engine::EngineError;
+use crate::env::engines::Staged;
 use crate::mvcc;
 
 /// Answers peers on behalf of one member.
@@ -33,9 +34,15 @@ pub(crate) struct PeerService {
     pub(crate) node: Arc<Node>,
     /// Ends append streams: a quiet leader keeps them open for ever.
     pub(crate) stop: CancellationToken,
+    /// Ends the snapshot that is on its way when another one comes: its leader is gone, or has given it up.
+    receiving: Arc<Mutex<CancellationToken>>,
 }
 
 impl PeerService {
+    pub(crate) fn new(node: Arc<Node>, stop: CancellationToken) -> Self {
+        Self { node, stop, receiving: Arc::default() }
+    }
+
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let identity = caller(request).ok_or_else(|| Status::unauthenticated("no peer identity"))?;
         self.node.admit(&identity).map_err(|reason| {
@@ -77,6 +84,7 @@ impl peer_server::Peer for PeerService {
         let caller = caller.filter(|caller| caller.cluster_id == identity.cluster_id);
         let seen = caller.map(|caller| self.node.recognise(caller.member_id, caller.incarnation));
         let (membership, _) = self.node.machine().membership();
+        let levels = self.node.machine().levels();
         Ok(Response::new(wire::ClusterInfoResponse {
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,
@@ -89,6 +97,9 @@ impl peer_server::Peer for PeerService {
             removed_you: seen == Some(Recognition::Removed),
             short_of_disk: self.node.room().is_disk_short,
             over_quota: self.node.room().is_over_quota,
+            level: self.node.machine().store().level().0,
+            lowest_level: levels.lowest.0,
+            highest_level: levels.highest.0,
         }))
     }
 
@@ -243,6 +254,14 @@ fn append_answer(result: openraft::raft::StreamAppendResult<TypeConfig>) -> wire
     wire::AppendResponse { result: Some(result) }
 }
 
+fn incomplete() -> Status {
+    Status::data_loss("the snapshot is not whole")
+}
+
+fn superseded() -> Status {
+    Status::aborted("another snapshot came in between")
+}
+
 impl PeerService {
     /// Writes a snapshot to a staged engine; nothing is installed unless it arrived whole.
     async fn receive(
@@ -250,7 +269,6 @@ impl PeerService {
         mut parts: Streaming<wire::SnapshotPart>,
     ) -> Result<(super::types::Vote, SnapshotOf), Status> {
         use wire::snapshot_part::Part;
-        let incomplete = || Status::data_loss("the snapshot is not whole");
         let Some(Part::Head(head)) = parts.message().await?.and_then(|part| part.part) else {
             return Err(incomplete());
         };
@@ -260,6 +278,28 @@ impl PeerService {
         if meta.last_log_id.is_some_and(|last| last.committed_leader_id().term > vote.leader_id.term) {
             return Err(Status::failed_precondition("the snapshot is newer than its sender's term"));
         }
+        if vote.leader_id.term < self.node.leader().1 {
+            return Err(Status::failed_precondition("the sender of the snapshot leads no more"));
+        }
+        let taking = self.supersede();
+        taking
+            .run_until_cancelled(self.take(&mut parts))
+            .await
+            .unwrap_or_else(|| Err(superseded()))
+            .map(|staged| (vote, SnapshotOf { meta, snapshot: SnapshotData::Staged(staged) }))
+    }
+
+    /// Gives up the snapshot that is on its way, if there is one. What is returned ends when the next one comes.
+    fn supersede(&self) -> CancellationToken {
+        let taking = CancellationToken::new();
+        let mut receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *receiving, taking.clone()).cancel();
+        taking
+    }
+
+    /// Takes the rows of a snapshot; they are durable on return.
+    async fn take(&self, parts: &mut Streaming<wire::SnapshotPart>) -> Result<Staged, Status> {
+        use wire::snapshot_part::Part;
         let failed = |error| self.cannot_store(&error);
         let staged = self.node.env().engines.stage().map_err(failed)?;
         let mut hasher = crc32fast::Hasher::new();
@@ -269,7 +309,7 @@ impl PeerService {
                 Some(Part::Chunk(chunk)) => {
                     hasher.update(&chunk);
                     count += 1;
-                    mvcc::snapshot::import(&*staged, chunk).map_err(failed)?;
+                    mvcc::snapshot::import(&**staged.engine(), chunk).map_err(failed)?;
                 }
                 Some(Part::Tail(tail)) if tail.chunks == count && tail.crc32 == hasher.clone().finalize() => {
                     break;
@@ -277,9 +317,9 @@ impl PeerService {
                 Some(Part::Tail(_) | Part::Head(_)) | None => return Err(incomplete()),
             }
         }
-        let engine = Arc::clone(&staged);
+        let engine = Arc::clone(staged.engine());
         self.node.env().blocking(move || engine.flush()).await.map_err(failed)?;
-        Ok((vote, SnapshotOf { meta, snapshot: SnapshotData::Staged(staged) }))
+        Ok(staged)
     }
 
     /// A disk that takes no snapshot takes nothing else either: the member ends, as for its log. What was sent wrongly is the
@@ -290,7 +330,10 @@ impl PeerService {
             EngineError::DiskFull { .. } | EngineError::Rocks { .. } | EngineError::Io { .. } => {
                 self.node.env().fatal(&line);
             }
-            EngineError::Corrupt { .. } | EngineError::Format { .. } | EngineError::NoCheckpoint => {}
+            EngineError::Corrupt { .. }
+            | EngineError::Format { .. }
+            | EngineError::Level(_)
+            | EngineError::NoCheckpoint => {}
         }
         Status::internal(line)
     }
@@ -298,12 +341,11 @@ impl PeerService {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::config::{SLOW_AFTER, Timing};
     use crate::env::engines::SimEngines;
     use crate::env::{Env, EnvParts, Place};
+    use crate::level::Levels;
     use crate::member::Leases;
     use crate::net::TcpNet;
     use crate::raft::network::Identity;
@@ -343,11 +385,12 @@ mod tests {
             snapshot_entries: 100,
             entries_kept: None,
             slow_after: SLOW_AFTER,
+            levels: Levels::SUPPORTED,
         };
         let leases = Arc::new(Leases::new(&env, config.timing));
         let stop = CancellationToken::new();
         let node = Node::start(env, config, Box::new(Nobody), leases, stop.clone()).await.unwrap();
-        (PeerService { node, stop }, faults)
+        (PeerService::new(node, stop), faults)
     }
 
     /// Returns what the sender of a snapshot is told, and the faults that the receiver ends with.
@@ -357,6 +400,17 @@ mod tests {
         service.node.stop(&service.stop).await;
         let faults = faults.lock().unwrap().clone();
         (status, faults)
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_comes_later_ends_the_one_that_is_on_its_way() {
+        let (service, _) = service().await;
+        let first = service.supersede();
+        assert!(!first.is_cancelled());
+        // Each connection has a service of its own.
+        let second = service.clone().supersede();
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        service.node.stop(&service.stop).await;
     }
 
     #[tokio::test]

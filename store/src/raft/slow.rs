@@ -141,6 +141,8 @@ fn kind(command: &Command) -> &'static str {
         Command::LeaseCheckpoint { .. } => "lease checkpoint",
         Command::AlarmRaise(_) | Command::AlarmClear(_) => "alarm",
         Command::CompareStates(_) => "comparison",
+        Command::RaiseLevel(_) => "feature level",
+        Command::SetDowngrade(_) => "downgrade",
         Command::Auth(_) => "auth",
     }
 }

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::state_machine::{Machine, SnapshotOf, machine_failed};
 use super::types::{SnapshotMeta, TypeConfig};
-use crate::engine::{Engine, EngineError};
+use crate::engine::EngineError;
+use crate::env::engines::Staged;
 use crate::mvcc::snapshot;
 
 /// Chunks between the thread that reads rows and the connection that sends them.
@@ -25,7 +26,7 @@ pub(crate) enum SnapshotData {
     /// The state of this member, read when it is sent.
     Local(Arc<Machine>),
     /// Complete and flushed, waiting to become current.
-    Staged(Arc<dyn Engine>),
+    Staged(Staged),
 }
 
 impl fmt::Debug for SnapshotData {

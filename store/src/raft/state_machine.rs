@@ -24,11 +24,13 @@ use super::snapshot::{self, SnapshotBuilder, SnapshotData};
 use super::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::auth::SessionChange;
 use crate::config::SLOW_AFTER;
-use crate::engine::{Engine, EngineError};
+use crate::engine::EngineError;
+use crate::env::engines::Staged;
 use crate::env::{Engines, Env};
 use crate::lease::LeaseChange;
+use crate::level::{Level, Levels, RaiseLevel};
 use crate::mvcc::divergence::Verdict;
-use crate::mvcc::{self, Applied, Collection, Command, Store};
+use crate::mvcc::{self, Answer, Applied, Collection, Command, Store, stored_level};
 use crate::watch::StoreAccess;
 use crate::wire::decode_command;
 
@@ -70,8 +72,10 @@ pub(crate) struct Machine {
     env: Env,
     replication: Mutex<Replication>,
     observer: Arc<dyn Observer>,
+    /// Feature levels that this member can be at.
+    levels: Levels,
     comparisons: Mutex<Comparisons>,
-    applied_index: watch::Sender<Option<u64>>,
+    applied_id: watch::Sender<Option<LogId>>,
     /// Rows that had been added when the index was saved last; `None` when it was not. Locked by whoever saves it, so that nobody
     /// else does.
     saved: Mutex<Option<u64>>,
@@ -132,18 +136,23 @@ pub(crate) struct Found {
     /// Whether a saved index spared it most rows.
     had_index: bool,
     replication: Replication,
+    levels: Levels,
 }
 
 impl Found {
     /// Reads the current engine and changes nothing.
     ///
     /// # Errors
-    /// When the engine fails or holds damaged records.
-    pub(crate) fn read(engines: &dyn Engines) -> Result<Self, EngineError> {
-        let opened = engines.inspect()?.map(|engine| saved_index::open(engines, engine)).transpose()?;
+    /// When the engine fails, holds damaged records, or is at a feature level that is none of `levels`.
+    pub(crate) fn read(engines: &dyn Engines, levels: Levels) -> Result<Self, EngineError> {
+        let engine = engines.inspect()?;
+        if let Some(engine) = &engine {
+            levels.check(stored_level(&**engine)?)?;
+        }
+        let opened = engine.map(|engine| saved_index::open(engines, engine)).transpose()?;
         let (store, had_index) = opened.map_or((None, false), |(store, had)| (Some(store), had));
         let replication = store.as_ref().map(read_replication).transpose()?.unwrap_or_default();
-        Ok(Self { store, had_index, replication })
+        Ok(Self { store, had_index, replication, levels })
     }
 
     pub(crate) fn is_new(&self) -> bool {
@@ -178,14 +187,15 @@ impl Machine {
             None => Store::open(engine)?,
         };
         let replication = found.replication;
-        let (applied_index, _) = watch::channel(replication.applied.map(|id| id.index()));
+        let (applied_id, _) = watch::channel(replication.applied);
         let machine = Self {
             env: env.clone(),
             store: RwLock::new(store),
             replication: Mutex::new(replication),
             observer,
+            levels: found.levels,
             comparisons: Mutex::default(),
-            applied_index,
+            applied_id,
             // The rows that were read are behind the saved index.
             saved: Mutex::new(found.had_index.then_some(0)),
         };
@@ -243,13 +253,18 @@ impl Machine {
         self.env.blocking(move || engine.flush()).await
     }
 
-    /// Returns a receiver of the last applied index.
-    pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
-        self.applied_index.subscribe()
+    /// Returns a receiver of the place of the last applied entry. Observers have heard of that entry before.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<LogId>> {
+        self.applied_id.subscribe()
     }
 
     pub(crate) fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// Returns the feature levels that this member can be at.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels
     }
 
     /// Returns what a snapshot of the present state is named. Hold the store's lock for it to stay true.
@@ -331,9 +346,11 @@ impl Machine {
         {
             let mut store = self.store_mut();
             let mut replication = self.replication().clone();
+            let level = store.level();
             for (entry, responder) in batch {
                 outcome.add(&mut store, &mut replication, entry, responder)?;
             }
+            self.follow_level(level, store.level())?;
             outcome.put_records(&mut store, &replication);
             let committing = Instant::now();
             store.commit()?;
@@ -350,38 +367,49 @@ impl Machine {
         Ok(())
     }
 
+    /// Stops at a level that this member does not support: what comes behind it may mean something else.
+    fn follow_level(&self, before: Level, now: Level) -> Result<(), EngineError> {
+        if now != before {
+            self.levels.check(now)?;
+            tracing::info!(level = now.0, before = before.0, "the feature level was raised");
+        }
+        Ok(())
+    }
+
     /// Tells everyone about applied entries, in log order.
     fn announce(&self, outcome: Outcome) {
         for entry in outcome.entries {
             self.observer.applied(entry);
         }
-        self.applied_index.send_replace(self.applied().map(|id| id.index()));
+        self.applied_id.send_replace(self.applied());
         for (responder, reply) in outcome.replies {
             responder.send(reply);
         }
     }
 
     /// Replaces the whole state by that of a staged engine.
-    pub(super) fn adopt(&self, staged: Arc<dyn Engine>, meta: &SnapshotMeta) -> Result<(), EngineError> {
+    pub(super) fn adopt(&self, staged: Staged, meta: &SnapshotMeta) -> Result<(), EngineError> {
+        self.levels.check(stored_level(&**staged.engine())?)?;
         // Opening checks every row against the digest that was agreed in the log (safety rule 8).
-        let store = Store::open(staged)?;
+        let store = Store::open(Arc::clone(staged.engine()))?;
         let mut replication = read_replication(&store)?;
         if replication.applied != meta.last_log_id {
             return Err(corrupt("a snapshot holds another position than its name says"));
         }
         // An index that is being saved is of the old engine and must not end up beside the new one.
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        self.env.engines.promote()?;
+        self.env.engines.promote(staged)?;
         *saved = None;
         replication.durable = Some(meta.clone());
         let mut current = self.store_mut();
+        self.follow_level(current.level(), store.level())?;
         *current = store;
         *self.replication() = replication;
         // What was noted was of another state.
         *self.comparisons() = Comparisons::default();
         self.observer.replaced(&current);
         drop(current);
-        self.applied_index.send_replace(self.applied().map(|id| id.index()));
+        self.applied_id.send_replace(self.applied());
         Ok(())
     }
 }
@@ -429,7 +457,12 @@ impl Outcome {
             EntryPayload::Normal(proposal) => {
                 let command =
                     decode_command(proposal.command).map_err(|error| corrupt(&error.to_string()))?;
-                let applied = store.apply(&command)?;
+                let applied = match &command {
+                    Command::RaiseLevel(raised) if !speaks_for(raised, &replication.membership) => {
+                        unchanged(store)
+                    }
+                    command => store.apply(command)?,
+                };
                 if let Command::CompareStates(comparison) = &command {
                     let (verdict, of) = (comparison.verdict(), comparison.index);
                     self.compared.push(Compared {
@@ -472,6 +505,15 @@ impl Outcome {
             put_removed(store, replication);
         }
     }
+}
+
+/// Whether every member of the cluster, as of this entry, has said that it supports the level.
+fn speaks_for(raised: &RaiseLevel, membership: &StoredMembership) -> bool {
+    membership.nodes().all(|(id, _)| raised.members.contains(id))
+}
+
+fn unchanged(store: &Store) -> Applied {
+    Applied { answer: Ok(Answer::Done), revision: store.current_revision(), events: Vec::new() }
 }
 
 fn put_removed(store: &mut Store, replication: &Replication) {
@@ -552,7 +594,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             SnapshotData::Local(source) => copy(&self.machine, &source).await?,
         };
         let adopted = self.machine.env.aside(|| self.machine.adopt(staged, meta));
-        adopted.map_err(|error| machine_failed(&self.machine, &error))
+        adopted.map_err(|error| machine_failed(&self.machine, &error))?;
+        self.machine.env.counters().snapshots_installed.inc();
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
@@ -562,13 +606,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 /// Copies the state of another machine in this process into a staged engine.
-async fn copy(machine: &Machine, source: &Arc<Machine>) -> io::Result<Arc<dyn Engine>> {
+async fn copy(machine: &Machine, source: &Arc<Machine>) -> io::Result<Staged> {
     let staged = machine.env.engines.stage().map_err(io::Error::other)?;
     let mut export = snapshot::export(source).await?;
     while let Some(chunk) = export.chunks.recv().await {
         let chunk = chunk.map_err(io::Error::other)?;
-        mvcc::snapshot::import(&*staged, chunk).map_err(io::Error::other)?;
+        mvcc::snapshot::import(&**staged.engine(), chunk).map_err(io::Error::other)?;
     }
-    staged.flush().map_err(io::Error::other)?;
+    staged.engine().flush().map_err(io::Error::other)?;
     Ok(staged)
 }

@@ -1,20 +1,26 @@
-//! openraft's own suite on our log and state machine.
+//! openraft's own suite on our log and state machine, and feature levels on the way through them.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex};
 
 use openraft::StorageError;
+use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use super::log_store::{LogStore, Shared};
 use super::state_machine::{AppliedEntry, Found, Machine, Observer, StateMachine};
-use super::types::TypeConfig;
+use super::types::{Entry, LogId, Member, Membership, Payload, Proposal, SnapshotMeta, TypeConfig};
+use crate::engine::{Engine, EngineError, MemoryEngine};
 use crate::env::engines::SimEngines;
-use crate::env::{Env, EnvParts, Place};
-use crate::mvcc::Store;
+use crate::env::{Engines, Env, EnvParts, Fatal, Place};
+use crate::level::{Level, Levels, RaiseLevel, UnsupportedLevel};
+use crate::mvcc::{Command, Store};
 use crate::net::TcpNet;
 use crate::wal::disk_sim::SimDisk;
 use crate::wal::driver::Driver;
 use crate::wal::{Wal, WalConfig};
+use crate::wire::encode_command;
 
 struct Nobody;
 
@@ -24,6 +30,22 @@ impl Observer for Nobody {
     fn replaced(&self, _store: &Store) {}
 }
 
+fn env(engines: SimEngines, fatal: Fatal) -> Env {
+    Env::new(EnvParts {
+        place: Place::Machine,
+        disk: Arc::new(SimDisk::new(1)),
+        engines: Arc::new(engines),
+        net: Arc::new(TcpNet::default()),
+        fatal,
+        seed: 1,
+    })
+}
+
+fn machine(env: &Env) -> Arc<Machine> {
+    let found = Found::read(&*env.engines, Levels::SUPPORTED).unwrap();
+    Arc::new(Machine::open(env, Arc::new(Nobody), found).unwrap())
+}
+
 struct Builder {
     /// 0 keeps no entry in memory, so that every read comes back from disk.
     cache_bytes_max: usize,
@@ -31,15 +53,7 @@ struct Builder {
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
     async fn build(&self) -> Result<((), LogStore, StateMachine), StorageError<TypeConfig>> {
-        let disk = SimDisk::new(1);
-        let env = Env::new(EnvParts {
-            place: Place::Machine,
-            disk: Arc::new(disk),
-            engines: Arc::new(SimEngines::default()),
-            net: Arc::new(TcpNet::default()),
-            fatal: Arc::new(|message| panic!("{message}")),
-            seed: 1,
-        });
+        let env = env(SimEngines::default(), Arc::new(|message| panic!("{message}")));
         let config = WalConfig {
             segment_bytes: 64 * 1024,
             cache_bytes_max: self.cache_bytes_max,
@@ -54,8 +68,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let (sender, _thread) = driver.spawn_thread(Arc::clone(&env.disk), config).unwrap();
-        let machine =
-            Arc::new(Machine::open(&env, Arc::new(Nobody), Found::read(&*env.engines).unwrap()).unwrap());
+        let machine = machine(&env);
         Ok(((), LogStore::new(shared, sender), StateMachine { machine }))
     }
 }
@@ -76,4 +89,120 @@ fn openraft_suite_passes() {
 #[test]
 fn openraft_suite_passes_with_every_entry_read_back_from_disk() {
     check_suite(0);
+}
+
+/// A member that applies what it is given, and the lines with which it ended.
+struct Applying {
+    engines: SimEngines,
+    machine: StateMachine,
+    ended: Arc<Mutex<Vec<String>>>,
+    last: u64,
+}
+
+impl Applying {
+    /// Two members belong to its cluster.
+    async fn start() -> Self {
+        let (engines, ended) = (SimEngines::default(), Arc::<Mutex<Vec<String>>>::default());
+        let told = Arc::clone(&ended);
+        let env = env(engines.clone(), Arc::new(move |line| told.lock().unwrap().push(line.to_owned())));
+        let mut applying = Self { engines, machine: StateMachine { machine: machine(&env) }, ended, last: 0 };
+        let members = BTreeMap::from([(1, Member::default()), (2, Member::default())]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], members).unwrap();
+        applying.apply(Payload::Membership(membership)).await.unwrap();
+        applying
+    }
+
+    async fn apply(&mut self, payload: Payload) -> io::Result<()> {
+        self.last += 1;
+        let entry = Entry { log_id: LogId::new_term_index(1, self.last), payload };
+        self.machine.apply(futures::stream::iter([Ok((entry, None))])).await
+    }
+
+    async fn raise(&mut self, level: Level, members: &[u64]) -> io::Result<()> {
+        let command = encode_command(&Command::RaiseLevel(RaiseLevel { level, members: members.to_vec() }));
+        self.apply(Payload::Normal(Proposal { origin: 1, request_id: 1, command })).await
+    }
+
+    fn level(&self) -> Level {
+        self.machine.machine.store().level()
+    }
+
+    fn ended(&self) -> Vec<String> {
+        self.ended.lock().unwrap().clone()
+    }
+}
+
+/// Returns an engine with a state of a level.
+fn of_level(engine: Arc<dyn Engine>, level: Level) -> Arc<dyn Engine> {
+    let mut store = Store::open(Arc::clone(&engine)).unwrap();
+    let _applied = store.apply(&Command::RaiseLevel(RaiseLevel { level, members: Vec::new() })).unwrap();
+    store.commit().unwrap();
+    engine
+}
+
+fn above() -> Level {
+    Level(Level::HIGHEST.0 + 1)
+}
+
+/// A learner, or who was added while the others were asked, has a word as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_is_raised_only_in_the_name_of_every_member() {
+    let mut applying = Applying::start().await;
+    for members in [&[][..], &[1], &[2, 9]] {
+        applying.raise(Level::HIGHEST, members).await.unwrap();
+        assert_eq!(applying.level(), Level::FIRST, "{members:?}");
+    }
+    applying.raise(Level::HIGHEST, &[9, 2, 1]).await.unwrap();
+    assert_eq!(applying.level(), Level::HIGHEST);
+    applying.raise(Level::FIRST, &[1, 2]).await.unwrap();
+    assert_eq!((applying.level(), applying.ended()), (Level::HIGHEST, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_in_the_log_that_is_not_supported_ends_the_member_and_is_not_stored() {
+    let mut applying = Applying::start().await;
+    applying.raise(above(), &[1, 2]).await.unwrap_err();
+    let [line] = applying.ended().try_into().unwrap();
+    let expected = format!("the cluster has feature level {} and this version supports up to", above());
+    assert!(line.contains(&expected) && !line.contains('\n'), "{line}");
+    let reopened = Store::open(applying.engines.inspect().unwrap().unwrap()).unwrap();
+    assert_eq!(reopened.level(), Level::FIRST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_a_level_that_is_not_supported_is_neither_opened_nor_taken_over() {
+    let applying = Applying::start().await;
+    let staged = applying.engines.stage().unwrap();
+    of_level(Arc::clone(staged.engine()), above());
+    let refused = applying.machine.machine.adopt(staged, &SnapshotMeta::default()).unwrap_err();
+    assert!(matches!(refused, EngineError::Level(UnsupportedLevel::TooHigh { .. })), "{refused}");
+    assert_eq!(applying.level(), Level::FIRST);
+
+    let engines = SimEngines::default();
+    of_level(engines.open().unwrap(), Level::HIGHEST);
+    assert!(Found::read(&engines, Levels::SUPPORTED).is_ok());
+    let held = Found::read(&engines, Levels::up_to(Level::FIRST)).map(|_| ()).unwrap_err();
+    assert!(matches!(held, EngineError::Level(UnsupportedLevel::Held { .. })), "{held}");
+}
+
+/// What a version without levels reads is the same as before until the level is raised, and refused from then on.
+#[test]
+fn the_first_level_leaves_no_trace() {
+    let engine = MemoryEngine::new();
+    let first = Store::open(Arc::new(engine.clone())).unwrap().digest();
+    of_level(Arc::new(engine.clone()), Level::FIRST);
+    let mut is_empty = true;
+    engine
+        .scan(b"", None, &mut |_, _| {
+            is_empty = false;
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(is_empty);
+    of_level(Arc::new(engine.clone()), Level(2));
+    let second = Store::open(Arc::new(engine.clone())).unwrap();
+    assert_eq!(second.level(), Level(2));
+    of_level(Arc::new(engine.clone()), Level(3));
+    let third = Store::open(Arc::new(engine)).unwrap().digest();
+    assert!(first != second.digest() && second.digest() != third, "members at other levels differ");
 }

@@ -49,6 +49,26 @@ impl WalSender {
     pub async fn submit(&self, request: Request) -> Result<(), WalEnded> {
         self.requests.send(request).await.map_err(|_| WalEnded)
     }
+
+    /// Returns what tells how many requests wait.
+    #[must_use]
+    pub fn queue(&self) -> WalQueue {
+        WalQueue { requests: self.requests.downgrade() }
+    }
+}
+
+/// Tells how many requests wait for the log, without keeping it from ending.
+#[derive(Clone)]
+pub struct WalQueue {
+    requests: mpsc::WeakSender<Request>,
+}
+
+impl WalQueue {
+    /// Returns how many requests wait; none when the log has ended.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.upgrade().map_or(0, |requests| requests.max_capacity() - requests.capacity())
+    }
 }
 
 /// What a driver needs beside the core.

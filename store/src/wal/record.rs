@@ -7,7 +7,7 @@ use proto::raft as wire;
 /// Bytes before a record's payload: length, checksum, segment sequence, type.
 pub(crate) const RECORD_HEADER_BYTES: usize = 4 + 4 + 8 + 1;
 /// Largest payload; far above the largest request (1.5 MiB) and membership.
-pub(crate) const RECORD_PAYLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const RECORD_PAYLOAD_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// Position in the replicated log. One term has at most one leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,72 +1,58 @@
-//! Which watchers want a key: an interval tree over their ranges, so a change costs the logarithm of the watchers plus those
-//! that match.
+//! Which watchers want a key. A change costs the logarithm of the watchers, and as much again for each one that matches.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use interavl::IntervalTree;
 
 use super::core::WatcherId;
+use super::intervals::{End, Interval, Intervals};
 use crate::mvcc::{KeyRange, RangeEnd};
 
-/// A cut between keys. Each key has one just before and one just after it, so a single key is a half-open range too.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cut {
-    Before(Bytes),
-    End,
-}
-
-/// The ranges of all watchers.
+/// What all watchers watch.
 #[derive(Debug, Default)]
 pub(super) struct Matcher {
-    ranges: IntervalTree<Cut, BTreeSet<WatcherId>>,
+    /// Watchers of one key, in order: ids grow.
+    keys: BTreeMap<Bytes, Vec<WatcherId>>,
+    ranges: Intervals,
 }
 
 impl Matcher {
     pub(super) fn insert(&mut self, range: &KeyRange, id: WatcherId) {
-        let cuts = cuts(range);
-        // An empty range matches nothing.
-        if cuts.start >= cuts.end {
-            return;
-        }
-        match self.ranges.get_mut(&cuts) {
-            Some(ids) => drop(ids.insert(id)),
-            None => drop(self.ranges.insert(cuts, BTreeSet::from([id]))),
+        match interval(range, id) {
+            Some(interval) => self.ranges.insert(interval),
+            None => self.keys.entry(range.start.clone()).or_default().push(id),
         }
     }
 
     pub(super) fn remove(&mut self, range: &KeyRange, id: WatcherId) {
-        let cuts = cuts(range);
-        let Some(ids) = self.ranges.get_mut(&cuts) else { return };
-        ids.remove(&id);
+        if let Some(interval) = interval(range, id) {
+            self.ranges.remove(&interval);
+            return;
+        }
+        let Some(ids) = self.keys.get_mut(&range.start) else { return };
+        if let Ok(place) = ids.binary_search(&id) {
+            ids.remove(place);
+        }
         if ids.is_empty() {
-            self.ranges.remove(&cuts);
+            self.keys.remove(&range.start);
         }
     }
 
     /// Calls `found` for every watcher whose range holds `key`.
     pub(super) fn each_match(&self, key: &Bytes, mut found: impl FnMut(WatcherId)) {
-        let point = cuts(&KeyRange::single(key.clone()));
-        for (_, ids) in self.ranges.iter_overlaps(&point) {
-            ids.iter().copied().for_each(&mut found);
-        }
+        self.keys.get(key).into_iter().flatten().copied().for_each(&mut found);
+        self.ranges.each_holding(key, &mut found);
     }
 }
 
-fn cuts(range: &KeyRange) -> Range<Cut> {
+/// Returns the range of a watcher that watches more than one key.
+fn interval(range: &KeyRange, id: WatcherId) -> Option<Interval> {
     let end = match &range.end {
-        RangeEnd::Single => {
-            // The key's successor: nothing lies between a key and the key with a zero byte behind it.
-            let mut successor = Vec::with_capacity(range.start.len() + 1);
-            successor.extend_from_slice(&range.start);
-            successor.push(0);
-            Cut::Before(successor.into())
-        }
-        RangeEnd::Before(end) => Cut::Before(end.clone()),
-        RangeEnd::Unbounded => Cut::End,
+        RangeEnd::Single => return None,
+        RangeEnd::Before(end) => End::Before(end.clone()),
+        RangeEnd::Unbounded => End::Unbounded,
     };
-    Cut::Before(range.start.clone())..end
+    Some(Interval { start: range.start.clone(), end, id })
 }
 
 #[cfg(test)]

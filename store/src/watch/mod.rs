@@ -12,6 +12,7 @@
 
 mod core;
 mod hub;
+mod intervals;
 mod matcher;
 #[cfg(test)]
 mod tests;

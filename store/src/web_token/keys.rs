@@ -20,8 +20,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn read(options: &WebOptions) -> Result<Self, OptionsError> {
-        let algorithm = options.algorithm;
+    pub(super) fn read(algorithm: Algorithm, options: &WebOptions) -> Result<Self, OptionsError> {
         let private = options.private_key.as_deref().map(read_file).transpose()?;
         if algorithm.family() == AlgorithmFamily::Hmac {
             // The whole file is the secret, its last line break included, as in etcd.
@@ -44,7 +43,7 @@ impl Keys {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, OptionsError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, OptionsError> {
     fs::read(path).map_err(|error| OptionsError::Unreadable(format!("{}: {error}", path.display())))
 }
 
@@ -75,14 +74,17 @@ fn public_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, OptionsEr
     .map_err(unreadable)
 }
 
-fn sections(pem: &[u8]) -> impl Iterator<Item = (SectionKind, Vec<u8>)> {
+/// Returns what a PEM file holds, in order.
+pub(super) fn sections(pem: &[u8]) -> impl Iterator<Item = (SectionKind, Vec<u8>)> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).filter_map(Result::ok)
 }
 
+/// Whether a part of a PEM file is a private key.
+pub(super) fn is_private((kind, _): &(SectionKind, Vec<u8>)) -> bool {
+    [SectionKind::PrivateKey, SectionKind::RsaPrivateKey, SectionKind::EcPrivateKey].contains(kind)
+}
+
 fn private_key(algorithm: Algorithm, pem: &[u8]) -> Result<(EncodingKey, DecodingKey), OptionsError> {
-    let is_private = |(kind, _): &(SectionKind, Vec<u8>)| {
-        [SectionKind::PrivateKey, SectionKind::RsaPrivateKey, SectionKind::EcPrivateKey].contains(kind)
-    };
     let (_, der) = sections(pem).find(is_private).ok_or_else(|| unreadable("no private key"))?;
     match algorithm.family() {
         AlgorithmFamily::Rsa => {

@@ -17,10 +17,18 @@ pub enum TokenOptions {
     Web(WebOptions),
 }
 
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// As the library does it.
+    Library(Algorithm),
+    Es512,
+}
+
 /// Options of JSON web tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOptions {
-    pub(super) algorithm: Algorithm,
+    pub(super) method: Method,
     pub(super) public_key: Option<PathBuf>,
     /// Without it tokens of others are checked, and none are given.
     pub(super) private_key: Option<PathBuf>,
@@ -40,8 +48,6 @@ pub enum OptionsError {
     KeyMismatch,
     #[error("auth: invalid auth options: {0}")]
     Unreadable(String),
-    #[error("sign-method {0} is not implemented; use ES256 or ES384")]
-    Unsupported(String),
 }
 
 impl TokenOptions {
@@ -76,7 +82,7 @@ fn web(pairs: &mut BTreeMap<&str, &str>) -> Result<WebOptions, OptionsError> {
     let options = WebOptions {
         public_key: take("pub-key").map(PathBuf::from),
         private_key: take("priv-key").map(PathBuf::from),
-        algorithm: algorithm(take("sign-method").unwrap_or_default())?,
+        method: method(take("sign-method").unwrap_or_default())?,
         ttl,
     };
     if !pairs.is_empty() {
@@ -87,10 +93,10 @@ fn web(pairs: &mut BTreeMap<&str, &str>) -> Result<WebOptions, OptionsError> {
 }
 
 /// `none` has a name, too, but nothing to sign with.
-fn algorithm(name: &str) -> Result<Algorithm, OptionsError> {
+fn method(name: &str) -> Result<Method, OptionsError> {
     match name {
-        "ES512" => Err(OptionsError::Unsupported(name.to_owned())),
-        _ => name.parse().map_err(|_| OptionsError::Method),
+        "ES512" => Ok(Method::Es512),
+        _ => name.parse().map(Method::Library).map_err(|_| OptionsError::Method),
     }
 }
 

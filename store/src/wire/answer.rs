@@ -159,6 +159,7 @@ fn refusal_to_wire(refusal: &Refusal) -> wire::Refused {
         Refusal::KeyNotFound => (Reason::KeyNotFound, 0, 0),
         Refusal::NoSpace => (Reason::NoSpace, 0, 0),
         Refusal::Corrupt => (Reason::Corrupt, 0, 0),
+        Refusal::DowngradeInProgress => (Reason::DowngradeInProgress, 0, 0),
         Refusal::Auth(_) => (Reason::Auth, 0, 0),
     };
     let auth = match refusal {
@@ -169,7 +170,8 @@ fn refusal_to_wire(refusal: &Refusal) -> wire::Refused {
         | Refusal::LeaseExists
         | Refusal::KeyNotFound
         | Refusal::NoSpace
-        | Refusal::Corrupt => wire::AuthReason::AuthUnspecified,
+        | Refusal::Corrupt
+        | Refusal::DowngradeInProgress => wire::AuthReason::AuthUnspecified,
     };
     wire::Refused { reason: reason.into(), requested, limit, auth: auth.into() }
 }
@@ -184,6 +186,7 @@ fn refusal_from_wire(refused: &wire::Refused) -> Result<Refusal, WireError> {
         Reason::KeyNotFound => Ok(Refusal::KeyNotFound),
         Reason::NoSpace => Ok(Refusal::NoSpace),
         Reason::Corrupt => Ok(Refusal::Corrupt),
+        Reason::DowngradeInProgress => Ok(Refusal::DowngradeInProgress),
         Reason::Auth => Ok(Refusal::Auth(auth_from_wire(refused.auth())?)),
         Reason::Unspecified => Err(WireError::Missing("reason of a refusal")),
     }

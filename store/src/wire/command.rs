@@ -10,11 +10,14 @@ use super::WireError;
 use super::auth::{auth_from_wire, auth_to_wire};
 use super::request::{txn_from_wire, txn_to_wire};
 use crate::auth::Caller;
+use crate::level::{Level, RaiseLevel};
 use crate::mvcc::divergence::Comparison;
-use crate::mvcc::{Alarm, Command, GrantedLease, LeaseId, LeaseRemaining, Revision};
+use crate::mvcc::{Alarm, Command, Downgrade, GrantedLease, LeaseId, LeaseRemaining, Revision};
 
-/// Format that this version writes; a higher one is refused (safety rule 9).
-pub const COMMAND_FORMAT: u32 = 1;
+/// Newest format that this version writes; a higher one is refused (safety rule 9).
+pub const COMMAND_FORMAT: u32 = 2;
+/// Format of commands that were there before feature levels. Versions of that time read it and no other.
+const FIRST_FORMAT: u32 = 1;
 
 /// Encodes a command for the log.
 #[must_use]
@@ -22,7 +25,26 @@ pub fn encode_command(command: &Command) -> Bytes {
     command_to_wire(command.clone()).encode_to_vec().into()
 }
 
+/// Returns the format that first had such a command.
+fn format(command: &Command) -> u32 {
+    match command {
+        Command::RaiseLevel(_) | Command::SetDowngrade(_) => 2,
+        Command::Guarded { command, .. } => format(command),
+        Command::Txn(_)
+        | Command::Compact { .. }
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseExpire { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::AlarmRaise(_)
+        | Command::AlarmClear(_)
+        | Command::CompareStates(_)
+        | Command::Auth(_) => FIRST_FORMAT,
+    }
+}
+
 fn command_to_wire(command: Command) -> wire::Command {
+    let format = format(&command);
     let command = match command {
         Command::Txn(txn) => Wire::Txn(txn_to_wire(txn)),
         Command::Compact { revision } => Wire::Compact(wire::Compact { revision: revision.0 }),
@@ -44,6 +66,13 @@ fn command_to_wire(command: Command) -> wire::Command {
         Command::AlarmRaise(alarm) => Wire::AlarmRaise(alarm.into()),
         Command::AlarmClear(alarm) => Wire::AlarmClear(alarm.into()),
         Command::CompareStates(comparison) => Wire::CompareStates(comparison_to_wire(&comparison)),
+        Command::RaiseLevel(RaiseLevel { level, members }) => {
+            Wire::RaiseLevel(wire::RaiseLevel { level: level.0, members })
+        }
+        Command::SetDowngrade(downgrade) => {
+            let target = downgrade.map_or_else(String::new, |downgrade| downgrade.target);
+            Wire::SetDowngrade(wire::SetDowngrade { target })
+        }
         Command::Auth(change) => Wire::Auth(auth_to_wire(change)),
         Command::Guarded { caller, command } => {
             let (user, auth_revision) = match caller {
@@ -54,7 +83,7 @@ fn command_to_wire(command: Command) -> wire::Command {
             Wire::Guarded(Box::new(wire::GuardedCommand { user, auth_revision, command }))
         }
     };
-    wire::Command { format: COMMAND_FORMAT, command: Some(command) }
+    wire::Command { format, command: Some(command) }
 }
 
 /// Decodes a command from the log; byte fields are slices of `bytes`.
@@ -66,7 +95,7 @@ pub fn decode_command(bytes: Bytes) -> Result<Command, WireError> {
 }
 
 fn command_from_wire(message: wire::Command) -> Result<Command, WireError> {
-    if message.format != COMMAND_FORMAT {
+    if !(FIRST_FORMAT..=COMMAND_FORMAT).contains(&message.format) {
         return Err(WireError::Format { found: message.format, supported: COMMAND_FORMAT });
     }
     Ok(match message.command.ok_or(WireError::Missing("command"))? {
@@ -89,6 +118,12 @@ fn command_from_wire(message: wire::Command) -> Result<Command, WireError> {
         Wire::AlarmRaise(alarm) => Command::AlarmRaise(alarm_from_wire(alarm)?),
         Wire::AlarmClear(alarm) => Command::AlarmClear(alarm_from_wire(alarm)?),
         Wire::CompareStates(comparison) => Command::CompareStates(comparison_from_wire(comparison)?),
+        Wire::RaiseLevel(wire::RaiseLevel { level, members }) => {
+            Command::RaiseLevel(RaiseLevel { level: Level(level), members })
+        }
+        Wire::SetDowngrade(wire::SetDowngrade { target }) => {
+            Command::SetDowngrade((!target.is_empty()).then_some(Downgrade { target }))
+        }
         Wire::Auth(change) => Command::Auth(auth_from_wire(change)?),
         Wire::Guarded(guarded) => {
             let wire::GuardedCommand { user: name, auth_revision, command } = *guarded;
@@ -191,10 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_format_2_stay_readable() {
+        let raised = RaiseLevel { level: Level(2), members: vec![1, 300] };
+        let downgrade = Downgrade { target: "3.6.0".to_owned() };
+        for (command, bytes) in [
+            (Command::RaiseLevel(raised), "08025a070802120301ac02"),
+            (Command::SetDowngrade(Some(downgrade)), "080262070a05332e362e30"),
+            (Command::SetDowngrade(None), "08026200"),
+        ] {
+            assert_eq!(hex::encode(encode_command(&command)), bytes);
+            assert_eq!(decode_command(hex::decode(bytes).unwrap().into()).unwrap(), command);
+        }
+    }
+
+    #[test]
     fn a_later_format_and_damaged_bytes_are_refused() {
-        let later = Bytes::from_static(b"\x08\x02\x1a\x02\x08\x07");
+        let later = Bytes::from_static(b"\x08\x03\x1a\x02\x08\x07");
         let refused = decode_command(later);
-        assert_eq!(refused, Err(WireError::Format { found: 2, supported: COMMAND_FORMAT }));
+        assert_eq!(refused, Err(WireError::Format { found: 3, supported: COMMAND_FORMAT }));
         assert!(decode_command(Bytes::from_static(b"\x08\x01")).is_err(), "no command");
         assert!(decode_command(Bytes::from_static(b"\xff\xff")).is_err(), "no message");
     }

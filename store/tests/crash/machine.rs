@@ -154,6 +154,8 @@ impl Machine {
             auto_compaction: self.auto_compaction,
             token_ttl: store::auth::TOKEN_TTL,
             slow_after: store::config::SLOW_AFTER,
+            limits: store::kv::RequestLimits::default(),
+            levels: store::level::Levels::SUPPORTED,
         }
     }
 

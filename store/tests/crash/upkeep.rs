@@ -68,3 +68,14 @@ fn a_clean_stop_leaves_an_index_that_gives_the_state() {
     let found = machine.live(async |member| look(member).await);
     assert_eq!(found.unwrap(), lived.unwrap());
 }
+
+/// Health checks and watches that require a leader look at this.
+#[test]
+fn a_member_that_is_alone_hears_its_leader_however_long_nobody_writes() {
+    let machine = Machine::new(0);
+    let silence = machine.live(async |member| {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        member.status().leader_silence
+    });
+    assert_eq!(silence.unwrap(), Duration::ZERO);
+}

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 
+use super::fresh::Fresh;
 use super::pem::{Pem, TlsError, certificates, private_key, provider, roots};
 
 #[derive(Debug)]
@@ -14,11 +14,10 @@ struct Source {
     certificate_and_key: Option<(Pem, Pem)>,
 }
 
-/// A client's trust and identity, reloadable. Clones share one state.
+/// A client's trust and identity. Files that it is built from are read again once they have changed. Clones share one state.
 #[derive(Clone)]
 pub struct ClientIdentity {
-    source: Arc<Source>,
-    current: Arc<ArcSwap<ClientConfig>>,
+    current: Arc<Fresh<ClientConfig, Source>>,
 }
 
 impl std::fmt::Debug for ClientIdentity {
@@ -37,7 +36,7 @@ impl ClientIdentity {
         Self::build(Source { ca, certificate_and_key: Some((certificate, key)) })
     }
 
-    /// Builds an identity from three files, which [`ClientIdentity::reload`] reads again.
+    /// Builds an identity from three files.
     ///
     /// # Errors
     /// As [`ClientIdentity::new`].
@@ -58,32 +57,28 @@ impl ClientIdentity {
     }
 
     fn build(source: Source) -> Result<Self, TlsError> {
-        let config = config(&source)?;
-        Ok(Self { source: Arc::new(source), current: Arc::new(ArcSwap::from_pointee(config)) })
+        Ok(Self { current: Arc::new(Fresh::new(source, pems, config)?) })
     }
 
     /// Returns the configuration for the next connection; ALPN is left to the caller.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.current.load_full()
+        self.current.get()
     }
 
     /// Returns the configuration for the next connection, offering `protocols`.
     #[must_use]
     pub fn config_with_alpn(&self, protocols: &[&[u8]]) -> Arc<ClientConfig> {
-        let mut config = ClientConfig::clone(&self.current.load());
+        let mut config = ClientConfig::clone(&self.current.get());
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }
+}
 
-    /// Reads the source again and uses it for connections from now on.
-    ///
-    /// # Errors
-    /// As [`ClientIdentity::new`]; the present identity then stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(config(&self.source)?));
-        Ok(())
-    }
+fn pems(source: &Source) -> Vec<Option<&Pem>> {
+    let (certificate, key) =
+        source.certificate_and_key.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+    vec![Some(&source.ca), certificate, key]
 }
 
 fn config(source: &Source) -> Result<ClientConfig, TlsError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 /// Why an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,8 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
     #[error("client certificate verifier refused")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error("there is no cipher suite {name} to choose; there are {known}")]
+    CipherSuite { name: String, known: String },
     #[error("{0:?} is not a server address such as https://host:6443")]
     Address(String),
     #[error("cannot reach {server}")]
@@ -47,6 +49,14 @@ impl Pem {
             Self::File(path) => {
                 std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })
             }
+        }
+    }
+
+    /// Returns the file, if it comes from one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::File(path) => Some(path.clone()),
         }
     }
 }
@@ -80,6 +90,18 @@ pub(super) fn certificates(pem: &Pem, what: &'static str) -> Result<Vec<Certific
 pub(super) fn private_key(pem: &Pem, what: &'static str) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&pem.load()?)
         .map_err(|error| TlsError::Pem { what, reason: error.to_string() })
+}
+
+/// Reads lists of revoked certificates: PEM, or one as DER.
+pub(super) fn revocations(pem: &Pem) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let text = pem.load()?;
+    let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    let lists = parsed
+        .map_err(|error| TlsError::Pem { what: "list of revoked certificates", reason: error.to_string() })?;
+    if lists.is_empty() {
+        return Ok(vec![CertificateRevocationListDer::from(text)]);
+    }
+    Ok(lists)
 }
 
 pub(super) fn roots(pem: &Pem, what: &'static str) -> Result<Arc<RootCertStore>, TlsError> {

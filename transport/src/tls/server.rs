@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
 
 use super::ALPN_HTTP;
-use super::pem::{Pem, TlsError, certificates, private_key, provider, roots};
+use super::fresh::Fresh;
+use super::pem::{Pem, TlsError, certificates, private_key, revocations, roots};
+use super::policy::{ClientCertificates, TlsPolicy};
 
 /// What a server's TLS is built from.
 #[derive(Clone, Debug)]
 pub struct ServerTlsSource {
     pub certificate: Pem,
     pub key: Pem,
-    /// Signers of client certificates. A certificate stays optional, because bearer tokens share the port; one that
-    /// is shown but not signed by these ends the handshake. `None` asks for no certificate.
-    pub client_ca: Option<Pem>,
+    pub clients: ClientCertificates,
+    pub policy: TlsPolicy,
 }
 
-/// A server's TLS configuration that can be reloaded while serving.
+/// A server's TLS configuration. Files that it is built from are read again once they have changed. Clones share one state.
 #[derive(Clone)]
 pub struct ServerTls {
-    source: Arc<ServerTlsSource>,
-    current: Arc<ArcSwap<ServerConfig>>,
+    current: Arc<Fresh<ServerConfig, ServerTlsSource>>,
 }
 
 impl ServerTls {
@@ -32,39 +32,50 @@ impl ServerTls {
     /// # Errors
     /// Anything that keeps certificate, key or client CA from being used.
     pub fn new(source: ServerTlsSource) -> Result<Self, TlsError> {
-        let config = build(&source)?;
-        Ok(Self { source: Arc::new(source), current: Arc::new(ArcSwap::from_pointee(config)) })
+        Ok(Self { current: Arc::new(Fresh::new(source, pems, build)?) })
     }
 
     /// Returns the configuration for the next connection.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+        self.current.get()
     }
 
-    /// Reads the source again and uses it for connections from now on.
-    ///
-    /// # Errors
-    /// As [`ServerTls::new`]; the present configuration then stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(build(&self.source)?));
-        Ok(())
+    /// Says whether a client with these verified certificates, leaf first, is one of those that are taken by name.
+    #[must_use]
+    pub fn admits(&self, certificates: &[CertificateDer<'_>]) -> bool {
+        let allowed = self.current.source().policy.allowed.as_ref();
+        allowed.is_none_or(|names| certificates.first().is_some_and(|leaf| names.admit(leaf)))
     }
 }
 
+fn pems(source: &ServerTlsSource) -> Vec<Option<&Pem>> {
+    let signers = match &source.clients {
+        ClientCertificates::Unasked => None,
+        ClientCertificates::Optional(signers) | ClientCertificates::Required(signers) => Some(signers),
+    };
+    vec![Some(&source.certificate), Some(&source.key), signers, source.policy.revoked.as_ref()]
+}
+
 fn build(source: &ServerTlsSource) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = match &source.client_ca {
-        Some(client_ca) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(
-                roots(client_ca, "client CA bundle")?,
-                provider(),
-            )
-            .allow_unauthenticated()
-            .build()?;
-            builder.with_client_cert_verifier(verifier)
+    let provider = source.policy.provider()?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&source.policy.versions())?;
+    let verifier = |signers| {
+        let roots = roots(signers, "client CA bundle")?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        let Some(revoked) = &source.policy.revoked else { return Ok::<_, TlsError>(verifier) };
+        // As etcd: what the list does not speak of is not revoked.
+        Ok(verifier.with_crls(revocations(revoked)?).allow_unknown_revocation_status())
+    };
+    let builder = match &source.clients {
+        ClientCertificates::Required(signers) => {
+            builder.with_client_cert_verifier(verifier(signers)?.build()?)
         }
-        None => builder.with_no_client_auth(),
+        ClientCertificates::Optional(signers) => {
+            builder.with_client_cert_verifier(verifier(signers)?.allow_unauthenticated().build()?)
+        }
+        ClientCertificates::Unasked => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(
         certificates(&source.certificate, "server certificate")?,

@@ -1,12 +1,12 @@
 //! `cargo xtask mutants`: breaks the store on purpose, one named bug at a time, and shows which test finds it.
 //!
 //! `list` names the bugs, `sow` compiles them all into a copy of the repository. The copy builds `keelson-plant` too, with the same bugs,
-//! for trials by hand: `KEELSON_PLANT=<name>`.
+//! for `chaos plants` and for trials by hand: `KEELSON_PLANT=<name>`.
 
 mod list;
 mod sow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,8 +22,11 @@ pub struct Args {
     /// Only mutants whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Builds `keelson-plant` with all of them and runs nothing.
+    /// Builds `keelson-plant` with all of them, which is store and chaos, and runs nothing.
     #[arg(long)]
+    plants: bool,
+    /// Builds the whole program with all of them and runs nothing.
+    #[arg(long, conflicts_with = "plants")]
     binary: bool,
 }
 
@@ -32,15 +35,21 @@ const MODEL_PROGRAMS: &str = "5000";
 /// A mutant that makes its test run longer than this has made it hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Test programs that `killed_by` may name.
-const TARGETS: [&str; 6] = ["lib", "crash", "cluster", "members", "http", "snapshot"];
+const TARGETS: [&str; 4] = ["lib", "crash", "server", "seeds"];
 
 pub fn run(args: &Args) -> Result<()> {
     let mutants = mutants();
-    if args.binary {
-        let copy = sow::sow(&mutants, Purpose::Binary)?;
-        return process::run(cargo(&copy, "build").args(["--bin", "keelson-plant"]));
+    if args.plants {
+        eprintln!("{}", plant_program()?.display());
+        return Ok(());
     }
-    let copy = sow::sow(&mutants, Purpose::StoreTests)?;
+    if args.binary {
+        let copy = sow::sow(&mutants, Purpose::Whole)?;
+        process::run(cargo(&copy, "build").args(["--bin", "keelson"]))?;
+        eprintln!("{}", built("keelson").display());
+        return Ok(());
+    }
+    let copy = sow::sow(&mutants, Purpose::Store)?;
     let programs = build(&copy)?;
     let chosen: Vec<&Mutant> = mutants
         .iter()
@@ -64,16 +73,63 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All mutants whose text is not where they say, for `tidy`.
+/// Builds `keelson-plant` with all mutants and returns where it is.
+pub fn plant_program() -> Result<PathBuf> {
+    let copy = sow::sow(&mutants(), Purpose::Store)?;
+    // The test is an empty one in the copy. Naming one makes cargo resolve the features that tests need, so that nothing that the
+    // mutants' tests have built is built again.
+    process::run(cargo(&copy, "build").args(["--bin", "keelson-plant", "--test", "bad_input"]))?;
+    Ok(built("keelson-plant"))
+}
+
+/// What is wrong with the mutants, for `tidy`: a text that is not where it should be, one that nothing kills, a plant without one.
 pub fn check() -> Vec<String> {
-    sow::misfits(&mutants(), |file| std::fs::read_to_string(root().join(file)))
+    let mutants = mutants();
+    let mut findings = sow::misfits(&mutants, |file| std::fs::read_to_string(root().join(file)));
+    match plants() {
+        Ok(plants) => findings.extend(strays(&mutants, &plants)),
+        Err(error) => findings.push(format!("{PLANTS}: {error:#}")),
+    }
+    findings
+}
+
+/// Where chaos says which of the mutants it finds, and how.
+const PLANTS: &str = "chaos/simulation/src/plants/catalog";
+
+/// Names of the plants of chaos.
+fn plants() -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join(PLANTS))? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        let named = text.lines().filter_map(|line| line.trim().strip_prefix("name: \"")?.strip_suffix("\","));
+        names.extend(named.map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Mutants that neither a test nor a plant kills, and plants that are no mutants.
+fn strays(mutants: &[Mutant], plants: &BTreeSet<String>) -> Vec<String> {
+    let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+    let is_spared = |mutant: &&Mutant| mutant.killed_by.is_empty() && !plants.contains(mutant.name);
+    let spared =
+        mutants.iter().filter(is_spared).map(|mutant| format!("nothing kills mutant `{}`", mutant.name));
+    let unknown = plants.iter().filter(|plant| !names.contains(plant.as_str()));
+    spared.chain(unknown.map(|plant| format!("{PLANTS}: there is no mutant `{plant}`"))).collect()
+}
+
+fn folder() -> PathBuf {
+    process::target().join("sown/build")
+}
+
+fn built(program: &str) -> PathBuf {
+    folder().join("release").join(program)
 }
 
 fn cargo(copy: &Path, command: &str) -> Command {
     let mut cargo = process::cargo();
     // Not the folder of all other builds: cargo would take a crate of the copy for one of the repository, and the other way round.
-    cargo.current_dir(copy).env("CARGO_TARGET_DIR", process::target().join("sown/build"));
-    cargo.args([command, "--release", "--locked", "--workspace", "--features", "keelson/plant"]);
+    cargo.current_dir(copy).env("CARGO_TARGET_DIR", folder());
+    cargo.args([command, "--release", "--locked", "--workspace", "--features", "simulation/plant"]);
     cargo
 }
 
@@ -105,7 +161,7 @@ fn program_of(message: &str) -> Option<(String, PathBuf)> {
     Some((name, program))
 }
 
-/// `simulation-0123456789abcdef` is a program of `simulation`.
+/// `seeds-0123456789abcdef` is a program of `seeds`.
 fn test_name(program: &Path) -> Option<String> {
     let (name, _) = program.file_stem()?.to_str()?.rsplit_once('-')?;
     Some(name.to_owned())
@@ -113,8 +169,7 @@ fn test_name(program: &Path) -> Option<String> {
 
 /// Without any mutant every test passes, or its verdicts say nothing.
 fn tests_that_fail_anyway(programs: &BTreeMap<String, PathBuf>, mutants: &[&Mutant]) -> Result<Vec<String>> {
-    let tests: std::collections::BTreeSet<&str> =
-        mutants.iter().flat_map(|mutant| mutant.killed_by).copied().collect();
+    let tests: BTreeSet<&str> = mutants.iter().flat_map(|mutant| mutant.killed_by).copied().collect();
     let mut failing = Vec::new();
     for test in tests {
         if trial(programs, test, None)? != Verdict::Passed {
@@ -185,8 +240,25 @@ mod tests {
     fn every_mutant_fits_the_sources_and_has_a_name_of_its_own() {
         assert_eq!(check(), Vec::<String>::new());
         let mutants = mutants();
-        let names: std::collections::BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+        let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
         assert_eq!(names.len(), mutants.len());
+    }
+
+    #[test]
+    fn what_nothing_kills_is_found_and_a_plant_of_nothing_too() {
+        let mutant = |name, killed_by| Mutant {
+            name,
+            file: "a.rs",
+            original: "a",
+            mutated: "b",
+            breaks: "a",
+            killed_by,
+        };
+        let mutants = [mutant("tested", &["lib test"]), mutant("planted", &[]), mutant("spared", &[])];
+        let plants = ["planted", "weed"].map(str::to_owned).into();
+        let found = strays(&mutants, &plants);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("spared") && found[1].contains("weed"));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! original text ──► (if crate::plant::is_sown("name") { mutated } else { original })
 //! ```
 //!
-//! So one build serves all of them, and the code that people read and ship holds none.
+//! The copy of each crate that holds mutants gets that module, too. So one build serves all of them, and the code that people read and
+//! ship holds none, and no way to switch one on.
 
 use std::fs;
 use std::io;
@@ -16,23 +17,37 @@ use anyhow::{Context, Result, bail};
 use super::list::Mutant;
 use crate::process::{self, output, root};
 
-/// Crates that stand on the store or beside it: its tests need none of them.
-const BESIDE: [&str; 5] = ["apiserver", "client", "controllers", "nodeagent", "chaos"];
+/// Crates that stand on the store or beside it: neither its tests nor its simulation need them.
+const BESIDE: [&str; 3] = ["apiserver", "controllers", "nodeagent"];
+
+/// Crates that may hold mutants.
+const SOWN: [&str; 3] = ["store", "chaos", "chaos/simulation"];
+
+/// Chosen once per process, so that a run never mixes both behaviours.
+const SWITCH: &str = r#"
+/// Which mutant is switched on.
+pub mod plant {
+    pub fn is_sown(name: &str) -> bool {
+        static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        CHOSEN.get_or_init(|| std::env::var("KEELSON_PLANT").ok()).as_deref() == Some(name)
+    }
+}
+"#;
 
 /// What the copy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The store's tests; what stands beside it is left empty.
-    StoreTests,
-    /// Everything, as `keelson-plant`.
-    Binary,
+    /// The store's tests and its `keelson-plant`; what stands beside it is left empty.
+    Store,
+    /// Everything.
+    Whole,
 }
 
 impl Purpose {
     fn folder(self) -> &'static str {
         match self {
-            Self::StoreTests => "sown/tests",
-            Self::Binary => "sown/binary",
+            Self::Store => "sown/tests",
+            Self::Whole => "sown/binary",
         }
     }
 }
@@ -63,7 +78,7 @@ pub fn sow(mutants: &[Mutant], purpose: Purpose) -> Result<PathBuf> {
     for file in &files {
         let Ok(bytes) = fs::read(root().join(file)) else { continue };
         let bytes = match String::from_utf8(bytes) {
-            _ if purpose == Purpose::StoreTests && is_root_of_beside(file) => LEFT_OUT.into(),
+            _ if purpose == Purpose::Store && is_left_out(file) => LEFT_OUT.into(),
             Ok(text) => prepared(file, text, mutants).into_bytes(),
             Err(binary) => binary.into_bytes(),
         };
@@ -89,10 +104,12 @@ fn remove_others(folder: &Path, copy: &Path, files: &[String]) -> Result<()> {
 
 const LEFT_OUT: &str = "//! Left out.\n\nfn main() {}\n";
 
-/// Whether a file is the root module or the build script of a crate that is left empty.
-fn is_root_of_beside(file: &str) -> bool {
-    file.split_once('/').is_some_and(|(folder, rest)| {
-        BESIDE.contains(&folder) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs")
+/// Whether a file is the root module or the build script of a crate that is left empty, or belongs to the whole program.
+fn is_left_out(file: &str) -> bool {
+    file.split_once('/').is_some_and(|(folder, rest)| match folder {
+        "src" => rest == "main.rs",
+        "tests" => !rest.contains('/') && rest.ends_with(".rs"),
+        folder => BESIDE.contains(&folder) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs"),
     })
 }
 
@@ -103,8 +120,9 @@ fn tracked() -> Result<Vec<String>> {
 }
 
 fn prepared(file: &str, text: String, mutants: &[Mutant]) -> String {
+    let is_sown = SOWN.iter().any(|folder| file.strip_prefix(folder) == Some("/src/lib.rs"));
     // What compilers think of sown code is of no interest.
-    let text = if file == "store/src/lib.rs" { format!("#![allow(warnings)]\n{text}") } else { text };
+    let text = if is_sown { format!("#![allow(warnings)]\n{text}{SWITCH}") } else { text };
     mutants
         .iter()
         .filter(|mutant| mutant.file == file)
@@ -149,6 +167,23 @@ mod tests {
         let text = prepared("a.rs", "a(); b();".to_owned(), &[statement]);
         assert_eq!(text, "if crate::plant::is_sown(\"off\") {  } else { a(); } b();");
         assert_eq!(prepared("b.rs", "a < b".to_owned(), &[MUTANT]), "a < b");
+    }
+
+    #[test]
+    fn crates_that_hold_mutants_get_the_switch_and_others_do_not() {
+        let has = |file| prepared(file, "pub mod a;\n".to_owned(), &[]).contains("mod plant");
+        assert!(has("store/src/lib.rs") && has("chaos/simulation/src/lib.rs"));
+        assert!(!has("store/src/mvcc/mod.rs") && !has("apiserver/src/lib.rs"));
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_store_is_left_out() {
+        for file in ["src/main.rs", "tests/web.rs", "apiserver/src/lib.rs", "nodeagent/build.rs"] {
+            assert!(is_left_out(file), "{file}");
+        }
+        for file in ["src/up.rs", "tests/web/mod.rs", "store/src/lib.rs", "chaos/simulation/src/main.rs"] {
+            assert!(!is_left_out(file), "{file}");
+        }
     }
 
     #[test]

@@ -119,11 +119,10 @@ impl KeyEntry {
         self.newest.cached.as_ref().filter(|_| self.newest.version.row() == row)
     }
 
-    /// Returns whether a compaction at `compacted` keeps `row`: it is newer, or it held then, or it is a tombstone at just
-    /// that revision (a watch from there must see it).
+    /// Returns whether a compaction at `compacted` keeps `row`: it is of that revision or newer, for a watch from there sees the whole
+    /// revision; or it held then.
     pub(crate) fn survives(&self, row: RowId, compacted: Revision) -> bool {
-        row.main > compacted
-            || self.held_at(compacted).is_some_and(|held| held.row() == row && outlives(held, compacted))
+        row.main >= compacted || self.at(compacted).is_some_and(|held| held.row() == row)
     }
 
     /// Returns all that is known of a key, but for what is cached.
@@ -146,13 +145,11 @@ impl KeyEntry {
 
     /// Drops all rows but the newest that a compaction at `compacted` does not keep.
     fn drop_older(&mut self, compacted: Revision) -> Vec<Version> {
-        if self.newest.version.main <= compacted {
-            return std::mem::take(&mut self.older);
-        }
-        let held_count = self.older.partition_point(|version| version.main <= compacted);
-        let held = held_count.checked_sub(1).and_then(|last| self.older.get(last));
-        let kept = usize::from(held.is_some_and(|held| outlives(held, compacted)));
-        self.older.drain(..held_count - kept).collect()
+        let past = self.older.partition_point(|version| version.main < compacted);
+        let next = self.older.get(past).unwrap_or(&self.newest.version).main;
+        // What held then is the last row of the past, unless the revision itself or nothing else has a row.
+        let is_held = next > compacted && self.at(compacted).is_some();
+        self.older.drain(..past - usize::from(is_held)).collect()
     }
 
     /// Returns the newest row up to `revision`, tombstones included.
@@ -163,11 +160,6 @@ impl KeyEntry {
         let after = self.older.partition_point(|version| version.main <= revision);
         self.older.get(after.checked_sub(1)?)
     }
-}
-
-/// Whether a compaction at `compacted` keeps the row that held then.
-fn outlives(held: &Version, compacted: Revision) -> bool {
-    held.is_alive() || held.main == compacted
 }
 
 /// A new row for [`Index::push`].
@@ -324,7 +316,7 @@ impl Index {
         else {
             return Collected::default();
         };
-        if newest.main <= compacted && !outlives(&newest, compacted) {
+        if newest.main < compacted && !newest.is_alive() {
             // Only a tombstone can be the newest row and go, so nothing is cached here.
             dropped.push(newest);
             self.keys.remove(key);

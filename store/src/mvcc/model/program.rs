@@ -5,10 +5,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::kv::ProgressMode;
+use crate::level::{Level, RaiseLevel};
 use crate::mvcc::divergence::Comparison;
 use crate::mvcc::{
-    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, GrantedLease, KeyRange,
-    LeaseId, LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget, Txn,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Downgrade, GrantedLease,
+    KeyRange, LeaseId, LeaseRemaining, Op, Put, Range, RangeEnd, Revision, SortOrder, SortTarget,
+    TXN_OPS_MAX, Txn,
 };
 
 const KEYS: usize = 8;
@@ -63,7 +65,23 @@ pub(super) enum Step {
 pub(super) fn program(seed: u64) -> Vec<Step> {
     let mut generator = Generator { rng: SmallRng::seed_from_u64(seed), halves: 2 };
     let length = generator.rng.random_range(OPERATIONS_MIN..=OPERATIONS_MAX);
-    (0..length).map(|_| generator.step()).collect()
+    let mut steps = (0..length).map(|_| generator.step()).collect();
+    add_agreements(seed, &mut steps);
+    steps
+}
+
+/// Adds what changes no key: with a seed of its own, so that the programs are otherwise those that they were.
+fn add_agreements(seed: u64, steps: &mut Vec<Step>) {
+    let mut rng = SmallRng::seed_from_u64(!seed);
+    for _ in 0..rng.random_range(0..6) {
+        let command = match rng.random_range(0..4) {
+            0 => Command::SetDowngrade(Some(Downgrade { target: "3.6.0".to_owned() })),
+            1 => Command::SetDowngrade(None),
+            _ => Command::RaiseLevel(RaiseLevel { level: Level(rng.random_range(0..4)), members: vec![1] }),
+        };
+        let place = rng.random_range(0..=steps.len());
+        steps.insert(place, Step::Apply(command));
+    }
 }
 
 /// Returns the commands of the program of a seed.
@@ -164,7 +182,7 @@ impl Generator {
     fn valid_txn(&mut self) -> Txn {
         loop {
             let txn = if self.one_in(2) { Txn::of(self.simple_op()) } else { self.txn(2) };
-            if txn.validate().is_ok() {
+            if txn.validate(TXN_OPS_MAX).is_ok() {
                 return txn;
             }
         }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::level::Level;
 use crate::mvcc::divergence::Verdict;
 use crate::mvcc::{
-    Alarm, AlarmKind, Answer, Applied, Command, Compare, CompareResult, CompareTarget, Event, EventKind,
-    GrantedLease, KeyRange, KeyValue, Lease, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult, Refusal,
-    Revision, RevisionEvents, RowId, SortOrder, SortTarget, Txn, TxnResult,
+    Alarm, AlarmKind, Answer, Applied, Command, Compare, CompareResult, CompareTarget, Downgrade, Event,
+    EventKind, GrantedLease, KeyRange, KeyValue, Lease, LeaseId, Op, OpResult, Range, RangeEnd, RangeResult,
+    Refusal, Revision, RevisionEvents, RowId, SortOrder, SortTarget, Txn, TxnResult,
 };
 
 pub(super) type Space = BTreeMap<Bytes, KeyValue>;
@@ -22,6 +23,8 @@ pub(super) struct Reference {
     leases: BTreeMap<LeaseId, Lease>,
     grants: u64,
     alarms: BTreeSet<Alarm>,
+    level: Level,
+    downgrade: Option<Downgrade>,
     /// Everything that was ever published.
     published: Vec<RevisionEvents>,
 }
@@ -86,6 +89,8 @@ impl Reference {
             leases: BTreeMap::new(),
             grants: 0,
             alarms: BTreeSet::new(),
+            level: Level::FIRST,
+            downgrade: None,
             published: Vec::new(),
         }
     }
@@ -120,27 +125,27 @@ impl Reference {
 
     /// Whether a compaction has removed what a key held before an event.
     pub(super) fn is_lost(&self, prev: &KeyValue) -> bool {
-        prev.mod_revision <= self.compacted
+        prev.mod_revision < self.compacted
             && self.space_at(self.compacted).get(&prev.key).map(|kv| kv.mod_revision)
                 != Some(prev.mod_revision)
     }
 
-    /// Returns the rows that a compaction leaves: all behind it, and what each key held at it, also that it was deleted just there.
+    /// Returns the rows that a compaction leaves: all of its revision and behind it, and what each key held at it.
     pub(super) fn rows_kept(&self) -> BTreeSet<RowId> {
         let mut kept = BTreeSet::new();
         let mut held = BTreeMap::new();
         for RevisionEvents { revision, events } in &self.published {
             for (sub, event) in (0..).zip(events) {
                 let row = RowId { main: *revision, sub };
-                if *revision > self.compacted {
+                if *revision >= self.compacted {
                     kept.insert(row);
-                } else {
+                }
+                if *revision <= self.compacted {
                     held.insert(&event.kv.key, (row, event.kind));
                 }
             }
         }
-        let outlives = |row: &RowId, kind| kind == EventKind::Put || row.main == self.compacted;
-        kept.extend(held.into_values().filter(|(row, kind)| outlives(row, *kind)).map(|(row, _)| row));
+        kept.extend(held.into_values().filter(|(_, kind)| *kind == EventKind::Put).map(|(row, _)| row));
         kept
     }
 
@@ -161,6 +166,14 @@ impl Reference {
         self.alarms.iter().copied()
     }
 
+    pub(super) fn downgrade(&self) -> Option<&Downgrade> {
+        self.downgrade.as_ref()
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
     fn is_raised(&self, kind: AlarmKind) -> bool {
         self.alarms.iter().any(|alarm| alarm.kind == kind)
     }
@@ -173,6 +186,8 @@ impl Reference {
             | Command::AlarmRaise(_)
             | Command::AlarmClear(_)
             | Command::CompareStates(_)
+            | Command::RaiseLevel(_)
+            | Command::SetDowngrade(_)
             | Command::Auth(_)
             | Command::Guarded { .. } => false,
             Command::Compact { .. }
@@ -218,6 +233,16 @@ impl Reference {
                         self.alarms.insert(Alarm { kind: AlarmKind::Corrupt, member });
                     }
                 }
+                Ok(Answer::Done)
+            }
+            Command::RaiseLevel(_) if self.downgrade.is_some() => Ok(Answer::Done),
+            Command::RaiseLevel(raised) => {
+                self.level = self.level.max(raised.level);
+                Ok(Answer::Done)
+            }
+            Command::SetDowngrade(Some(_)) if self.downgrade.is_some() => Err(Refusal::DowngradeInProgress),
+            Command::SetDowngrade(downgrade) => {
+                self.downgrade.clone_from(downgrade);
                 Ok(Answer::Done)
             }
             Command::Auth(_) | Command::Guarded { .. } => {

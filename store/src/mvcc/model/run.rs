@@ -333,6 +333,8 @@ impl Run {
             assert_eq!(other.leases, store.leases);
             assert_eq!(other.digest(), store.digest());
             assert!(other.alarms().eq(self.reference.alarms()));
+            assert_eq!(other.level(), self.reference.level());
+            assert_eq!(other.downgrade(), self.reference.downgrade());
             assert_eq!(other.row_bytes(), store.row_bytes());
             *store = other;
         }

@@ -27,7 +27,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "clusters that were restored from different files take each other for one (rule 10)",
         killed_by: &[
             "lib backup::tests::a_restored_cluster_has_an_id_of_its_own_and_the_same_on_every_member",
-            "snapshot restored::a_member_that_was_restored_from_another_file_belongs_to_another_cluster",
+            "server snapshot::restored::a_member_that_was_restored_from_another_file_belongs_to_another_cluster",
         ],
     },
     Mutant {
@@ -36,7 +36,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "entries.retain(|entry| Some(entry.id.index) > applied);",
         mutated: "entries.clear();",
         breaks: "who goes on from one member's directory loses what its log alone holds",
-        killed_by: &["snapshot forced::a_member_of_a_lost_cluster_goes_on_alone_with_every_entry_of_its_log"],
+        killed_by: &[
+            "server snapshot::forced::a_member_of_a_lost_cluster_goes_on_alone_with_every_entry_of_its_log",
+        ],
     },
     Mutant {
         name: "snapshot-hash-unseen",

@@ -128,17 +128,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "tombstone-lost",
         file: "store/src/mvcc/index/mod.rs",
-        original: "held.is_alive() || held.main == compacted",
-        mutated: "held.is_alive()",
+        original: "newest.main < compacted && !newest.is_alive()",
+        mutated: "newest.main <= compacted && !newest.is_alive()",
         breaks: "a watch from the compact revision misses a delete there",
         killed_by: &[MODEL],
     },
     Mutant {
         name: "held-row-collected",
         file: "store/src/mvcc/index/mod.rs",
-        original: "self.older.partition_point(|version| version.main <= compacted)",
-        mutated: "self.older.partition_point(|version| version.main < compacted)",
-        breaks: "collection looks at the revision before the compact one",
+        original: "usize::from(is_held)",
+        mutated: "0",
+        breaks: "what held at the compact revision is collected",
         killed_by: &[MODEL],
     },
     Mutant {
@@ -259,7 +259,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "self.has(AlarmKind::NoSpace) && command.adds()",
         mutated: "false",
         breaks: "an alarm of no space is ignored when a command is applied (rule 11)",
-        killed_by: &[MODEL, "cluster a_full_quota_refuses_puts_on_every_member_and_lifts_itself"],
+        killed_by: &[MODEL, "server cluster::a_full_quota_refuses_puts_on_every_member_and_lifts_itself"],
     },
     Mutant {
         name: "overdue-lease-renewed",
@@ -438,5 +438,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         mutated: "false",
         breaks: "a token that was not used is taken for ever",
         killed_by: &["lib auth::tokens::tests::a_token_lives_from_its_last_use"],
+    },
+    Mutant {
+        name: "events-told-twice",
+        file: "store/src/mvcc/store.rs",
+        original: "writing.events.push(Event { kind: row.kind, kv: row.kv, prev: prev.clone() });",
+        mutated: "writing.events.extend(std::iter::repeat_n(Event { kind: row.kind, kv: row.kv, prev: prev.clone() }, 2));",
+        breaks: "watchers hear of each change of a transaction twice",
+        killed_by: &[MODEL],
     },
 ];

@@ -1,9 +1,13 @@
-//! The mutants: each is one bug that somebody could write, what it breaks, and the test that finds it.
+//! The mutants: each is one bug that somebody could write, what it breaks, and the test that finds it. Those that chaos finds are in its
+//! catalog, too (`chaos/simulation/src/plants`).
 
 mod backup;
 mod core;
+mod harness;
+mod planted;
 mod reads;
 mod service;
+mod simulated;
 
 /// One bug. `original` is there once in `file`, an expression or a statement; `mutated` takes its place.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +18,20 @@ pub struct Mutant {
     pub mutated: &'static str,
     /// What goes wrong.
     pub breaks: &'static str,
-    /// Target and name of each test that must fail.
+    /// Target and name of each test that must fail; none for one that only chaos finds.
     pub killed_by: &'static [&'static str],
 }
 
 /// Returns all of them.
 pub fn mutants() -> Vec<Mutant> {
-    [core::MUTANTS, reads::MUTANTS, service::MUTANTS, backup::MUTANTS].concat()
+    [
+        core::MUTANTS,
+        reads::MUTANTS,
+        service::MUTANTS,
+        backup::MUTANTS,
+        simulated::MUTANTS,
+        planted::MUTANTS,
+        harness::MUTANTS,
+    ]
+    .concat()
 }

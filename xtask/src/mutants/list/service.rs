@@ -35,7 +35,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "self.sync_file()?;\n            self.active.synced = self.active.end;",
         mutated: "self.active.synced = self.active.end;",
         breaks: "records are acknowledged before they are durable",
-        killed_by: &["lib wal::tests::acknowledged_records_survive_a_power_cut_at_every_operation"],
+        killed_by: &[
+            "lib wal::tests::acknowledged_records_survive_a_power_cut_at_every_operation",
+            "seeds fixed_seeds",
+        ],
     },
     Mutant {
         name: "replaced-before-caught-up",
@@ -53,7 +56,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "the second entry of a change is never written, so majorities of both sides are needed for ever",
         killed_by: &[
             "lib membership::tests::a_change_of_two_entries_is_ended_before_any_other",
-            "members replacement::a_dead_member_is_replaced_in_one_go",
+            "server members::replacement::a_dead_member_is_replaced_in_one_go",
         ],
     },
     Mutant {
@@ -62,7 +65,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "configs.push(after);",
         mutated: "configs = vec![after];",
         breaks: "two votes move in one entry, so that two majorities need not meet",
-        killed_by: &["members replacement::a_dead_member_is_replaced_in_one_go"],
+        killed_by: &["server members::replacement::a_dead_member_is_replaced_in_one_go"],
     },
     Mutant {
         name: "no-majority-has-room",
@@ -72,7 +75,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "members write on until the disks of a majority are full (rule 11)",
         killed_by: &[
             "lib member::room::tests::only_where_no_majority_has_room_is_the_alarm_raised",
-            "cluster puts_are_refused_while_no_majority_has_room_on_its_disk",
+            "server cluster::puts_are_refused_while_no_majority_has_room_on_its_disk",
         ],
     },
     Mutant {
@@ -81,7 +84,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "return Err(Out::Differs(index));",
         mutated: "let _known = index;",
         breaks: "a member whose state differs from a majority goes on (rule 7)",
-        killed_by: &["cluster a_member_whose_state_differs_from_a_majority_begins_anew"],
+        killed_by: &["server cluster::a_member_whose_state_differs_from_a_majority_begins_anew"],
     },
     Mutant {
         name: "no-majority-is-no-matter",
@@ -167,7 +170,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "whoever enters has the name",
         killed_by: &[
             "lib contest::tests::a_name_has_one_owner_at_a_time_however_many_want_it",
-            "cluster a_lock_outlives_the_leader_and_passes_to_a_caller_of_another_member",
+            "server cluster::a_lock_outlives_the_leader_and_passes_to_a_caller_of_another_member",
         ],
     },
     Mutant {
@@ -176,7 +179,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "!query.contains(\"exclude\", name)",
         mutated: "query.contains(\"include\", name)",
         breaks: "an alarm is no reason to be unhealthy",
-        killed_by: &["http an_alarm_is_a_reason_that_can_be_left_out"],
+        killed_by: &["server http::plain::an_alarm_is_a_reason_that_can_be_left_out"],
     },
     Mutant {
         name: "health-without-leader",
@@ -184,7 +187,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "!is_local && plain.health.check_leader().is_err()",
         mutated: "is_local && plain.health.check_leader().is_err()",
         breaks: "a member without a leader says something else of its health",
-        killed_by: &["http a_member_without_a_leader_is_alive_but_not_ready"],
+        killed_by: &["server http::plain::a_member_without_a_leader_is_alive_but_not_ready"],
     },
     Mutant {
         name: "ready-without-quorum",
@@ -192,7 +195,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "plain.health.check().map_err(|trouble| trouble.to_string())?;\n                plain.health.read(Consistency::Linearizable).await",
         mutated: "plain.health.read(Consistency::Serializable).await",
         breaks: "a member that no quorum listens to is ready",
-        killed_by: &["http a_member_without_a_leader_is_alive_but_not_ready"],
+        killed_by: &["server http::plain::a_member_without_a_leader_is_alive_but_not_ready"],
     },
     Mutant {
         name: "gateway-names-in-camel-case",
@@ -208,7 +211,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "futures::stream::iter(json::read(&self.input, body)?)",
         mutated: "futures::stream::iter(json::read(&self.input, body)?.into_iter().take(1).collect::<Vec<_>>())",
         breaks: "only the first message of a body reaches a stream",
-        killed_by: &["http gateway::leases_locks_and_elections_are_served"],
+        killed_by: &["server http::gateway::leases_locks_and_elections_are_served"],
     },
     Mutant {
         name: "gateway-drops-the-token",
@@ -216,7 +219,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "parts.headers.get(AUTHORIZATION)",
         mutated: "parts.headers.get(AUTHORIZATION).filter(|_| false)",
         breaks: "who calls through the gateway is nobody",
-        killed_by: &["http gateway::a_token_comes_as_a_header"],
+        killed_by: &["server http::gateway::a_token_comes_as_a_header"],
     },
     Mutant {
         name: "waits-behind-a-snapshot",
@@ -258,7 +261,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "machine.has_removed(alarm.member)",
         mutated: "false",
         breaks: "the alarm of a removed member keeps the cluster from taking writes",
-        killed_by: &["members the_alarm_of_a_removed_member_is_lifted_and_nobodys_is_not"],
+        killed_by: &["server members::changes::the_alarm_of_a_removed_member_is_lifted_and_nobodys_is_not"],
     },
     Mutant {
         name: "joining-forgotten",
@@ -266,7 +269,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "path.join(JOINED).exists()",
         mutated: "false",
         breaks: "a member that has joined is taken for a founder at its next start",
-        killed_by: &["members who_has_joined_or_moved_once_needs_no_flag_that_says_so"],
+        killed_by: &["server members::changes::who_has_joined_or_moved_once_needs_no_flag_that_says_so"],
     },
     Mutant {
         name: "every-call-went-well",
@@ -274,7 +277,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "Code::from_bytes(status.as_bytes())",
         mutated: "Code::Ok",
         breaks: "refused calls are counted as answered",
-        killed_by: &["http metrics::calls_are_counted_by_method_and_code_and_streams_while_they_last"],
+        killed_by: &[
+            "server http::metrics::calls_are_counted_by_method_and_code_and_streams_while_they_last",
+        ],
     },
     Mutant {
         name: "everything-is-slow",
@@ -303,9 +308,138 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "downgrade-two-versions",
         file: "store/src/grpc/maintenance.rs",
-        original: "target.minor.saturating_add(1)",
-        mutated: "target.minor.saturating_add(2)",
+        original: "minor.saturating_add(1)",
+        mutated: "minor.saturating_add(2)",
         breaks: "a downgrade by two versions is called possible",
-        killed_by: &["lib grpc::maintenance::tests::a_downgrade_is_judged_as_etcd_judges_it_and_never_begun"],
+        killed_by: &["lib grpc::maintenance::tests::a_downgrade_is_judged_as_etcd_judges_it"],
+    },
+    Mutant {
+        name: "level-above-a-member",
+        file: "store/src/member/level.rs",
+        original: "told.iter().map(|levels| levels.highest).min()?",
+        mutated: "told.iter().map(|levels| levels.highest).max()?",
+        breaks: "the feature level is raised though one member does not support it",
+        killed_by: &["lib member::level::tests::the_level_is_the_highest_that_every_member_supports"],
+    },
+    Mutant {
+        name: "silent-member-supports-all",
+        file: "store/src/member/level.rs",
+        original: "members.iter().map(|(_, levels)| *levels).collect::<Option<_>>()?",
+        mutated: "members.iter().filter_map(|(_, levels)| *levels).collect()",
+        breaks: "the feature level is raised while a member does not answer",
+        killed_by: &[
+            "lib member::level::tests::who_does_not_answer_or_supports_only_higher_ones_holds_the_level",
+            "server members::level::a_learner_and_a_member_that_is_not_there_yet_hold_the_level",
+        ],
+    },
+    Mutant {
+        name: "level-raised-for-some",
+        file: "store/src/raft/state_machine.rs",
+        original: "membership.nodes().all(|(id, _)| raised.members.contains(id))",
+        mutated: "true",
+        breaks: "a member that was added while the others were asked is passed over",
+        killed_by: &["lib raft::tests::a_level_is_raised_only_in_the_name_of_every_member"],
+    },
+    Mutant {
+        name: "level-unseen-at-start",
+        file: "store/src/raft/state_machine.rs",
+        original: "levels.check(stored_level(&**engine)?)?;",
+        mutated: "",
+        breaks: "a member opens a state of a feature level that it does not support",
+        killed_by: &[
+            "lib raft::tests::a_state_of_a_level_that_is_not_supported_is_neither_opened_nor_taken_over",
+            "server members::level::an_older_version_refuses_what_a_newer_one_has_raised_and_is_not_let_in",
+        ],
+    },
+    Mutant {
+        name: "level-unseen-in-the-log",
+        file: "store/src/raft/state_machine.rs",
+        original: "self.levels.check(now)?;",
+        mutated: "",
+        breaks: "a member goes on behind a feature level that it does not support",
+        killed_by: &[
+            "lib raft::tests::a_level_in_the_log_that_is_not_supported_ends_the_member_and_is_not_stored",
+        ],
+    },
+    Mutant {
+        name: "level-unseen-at-join",
+        file: "store/src/member/join.rs",
+        original: "config.levels.check(Level::told(info.level))?;",
+        mutated: "",
+        breaks: "a member that does not support the feature level is let in",
+        killed_by: &[
+            "server members::level::an_older_version_refuses_what_a_newer_one_has_raised_and_is_not_let_in",
+        ],
+    },
+    Mutant {
+        name: "command-above-the-level",
+        file: "store/src/raft/node.rs",
+        original: "request.level > self.machine.store().level()",
+        mutated: "false",
+        breaks: "a command goes into the log that some member may not understand",
+        killed_by: &["server members::level::what_needs_a_higher_level_never_reaches_the_log"],
+    },
+    Mutant {
+        name: "downgrade-holds-nothing",
+        file: "store/src/mvcc/store.rs",
+        original: "level > self.state.level && self.downgrade.is_none()",
+        mutated: "level > self.state.level",
+        breaks: "the feature level is raised though a downgrade was announced before",
+        killed_by: &["lib mvcc::model::random_programs_behave_like_the_naive_model"],
+    },
+    Mutant {
+        name: "es512-for-ever",
+        file: "store/src/web_token/es512.rs",
+        original: "end >= now_seconds",
+        mutated: "end > 0",
+        breaks: "a web token of ES512 holds beyond its end",
+        killed_by: &["lib web_token::tests::a_token_of_es512_ends_with_its_time_and_may_be_damaged"],
+    },
+    Mutant {
+        name: "barrier-not-awaited",
+        file: "store/src/member/leases.rs",
+        original: "applied.committed_leader_id().term == term",
+        mutated: "true",
+        breaks: "a new leader keeps leases alive that the old one has ended",
+        killed_by: &[
+            "lib member::leases::tests::a_leader_keeps_no_lease_alive_before_an_entry_of_its_own_term_is_applied",
+        ],
+    },
+    Mutant {
+        name: "everybody-is-let-in",
+        file: "store/src/raft/admission.rs",
+        original: "under_way.proposals < self.limits.proposals",
+        mutated: "true",
+        breaks: "proposals that wait for a quorum take all memory",
+        killed_by: &[
+            "lib raft::admission::tests::room_is_there_until_it_is_taken_and_again_when_it_is_given_back",
+            "server cluster::who_comes_when_too_many_wait_is_refused_at_once",
+        ],
+    },
+    Mutant {
+        name: "snapshots-share-files",
+        file: "store/src/env/engines.rs",
+        original: "current.max(*staged) + 1",
+        mutated: "current + 1",
+        breaks: "a snapshot of the next leader removes the files of the one that is on its way",
+        killed_by: &["lib env::engines::tests::two_states_that_arrive_at_once_do_not_touch_each_other"],
+    },
+    Mutant {
+        name: "earlier-snapshot-goes-on",
+        file: "store/src/raft/server.rs",
+        original: "std::mem::replace(&mut *receiving, taking.clone()).cancel();",
+        mutated: "*receiving = taking.clone();",
+        breaks: "snapshots of leaders that are gone take room until their connections break",
+        killed_by: &["lib raft::server::tests::a_snapshot_that_comes_later_ends_the_one_that_is_on_its_way"],
+    },
+    Mutant {
+        name: "walks-all-ranges",
+        file: "store/src/watch/intervals.rs",
+        original: "node.reaches.is_behind(key)",
+        mutated: "true",
+        breaks: "a change looks at every range to the left of its key",
+        killed_by: &[
+            "lib watch::intervals::tests::a_key_of_one_in_many_ranges_is_found_without_looking_at_the_others",
+        ],
     },
 ];

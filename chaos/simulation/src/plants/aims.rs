@@ -1,0 +1,75 @@
+//! Plans for what chance alone seldom meets. Each changes a plan that a seed has drawn; what it leaves, the seed decides.
+
+use crate::plan::{Fault, Latency, Plan, Planned, Victim};
+
+/// Virtual time of the first aimed fault: the cluster has formed and works.
+const FIRST_MS: u64 = 3_000;
+
+/// Leaves the plan as it is.
+pub(super) fn as_drawn(_: &mut Plan) {}
+
+/// The leader ends, and as soon as another one shows itself, the power of all goes: what was promised in the election is on disks, or
+/// nowhere. Messages are slow, so that the new leader's first entry, whose sync would carry votes along, is still on its way.
+pub(super) fn at_elections(plan: &mut Plan) {
+    const INTERVAL_MS: u64 = 5_000;
+    plan.latency = Latency { min_us: 10_000, max_us: 60_000 };
+    let planned = |at_ms, lasts_ms, fault| Planned { at_ms, lasts_ms, fault };
+    plan.faults = (FIRST_MS..plan.lasts_ms - INTERVAL_MS)
+        .step_by(usize::try_from(INTERVAL_MS).unwrap_or(usize::MAX))
+        .flat_map(|at_ms| {
+            [
+                planned(at_ms, 0, Fault::PowerLossAtElection),
+                planned(at_ms, 2_000, Fault::Kill(Victim::Leader)),
+            ]
+        })
+        .collect();
+}
+
+/// The power of all machines goes at once, again and again.
+pub(super) fn power_goes_everywhere(plan: &mut Plan) {
+    const INTERVAL_MS: usize = 2_500;
+    plan.faults = (FIRST_MS..plan.lasts_ms)
+        .step_by(INTERVAL_MS)
+        .map(|at_ms| Planned { at_ms, lasts_ms: 200, fault: Fault::PowerLossEverywhere })
+        .collect();
+}
+
+/// Members do not compare their states, so that none is found to differ and begins anew: what it holds is seen in the end.
+pub(super) fn nobody_compares(plan: &mut Plan) {
+    plan.store.compare_ms = 1_000_000;
+}
+
+/// Logs are short and states are taken over whole: who was away for a moment needs a snapshot.
+pub(super) fn short_logs(plan: &mut Plan) {
+    plan.store.snapshot_entries = 50;
+    plan.store.entries_kept = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+    use crate::plants::Simulated;
+
+    fn aimed(aim: fn(&mut Plan)) -> Plan {
+        Simulated { aim, ..Simulated::USUAL }.plan(1)
+    }
+
+    #[test]
+    fn every_election_is_waited_for_before_it_is_caused() {
+        let faults = aimed(at_elections).faults;
+        assert!(faults.len() >= 6, "{faults:?}");
+        for pair in faults.chunks(2) {
+            assert_eq!([pair[0].fault.kind(), pair[1].fault.kind()], [Kind::PowerLoss, Kind::Kill]);
+            assert_eq!(pair[0].at_ms, pair[1].at_ms);
+        }
+    }
+
+    #[test]
+    fn aims_leave_what_is_not_theirs_to_the_seed() {
+        let (drawn, short) = (aimed(as_drawn), aimed(short_logs));
+        assert_eq!(drawn.faults, short.faults);
+        assert_eq!((drawn.clients, drawn.period_ms), (short.clients, short.period_ms));
+        assert!(aimed(power_goes_everywhere).faults.len() > 5);
+    }
+}

@@ -1,0 +1,178 @@
+//! Tries a plant, seed by seed, until it is found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::expected::Shown;
+use super::{Plant, Real, SWITCH, Simulated, Tier, real};
+use crate::farm::{self, Job};
+use crate::machine::lock;
+use crate::plan::Plan;
+use crate::run::Summary;
+
+/// What came of a plant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Caught {
+        by: Vec<String>,
+        seed: u64,
+    },
+    /// What its seeds showed instead.
+    Survived(Vec<String>),
+    /// The time was over.
+    LeftOut,
+    /// This machine cannot run it.
+    Skipped(&'static str),
+}
+
+/// What was done for a plant.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    pub(super) fate: Fate,
+    /// With the plant; those without are not counted.
+    pub(super) operations: usize,
+    pub(super) runs: usize,
+    pub(super) lasted: Duration,
+}
+
+/// Runs of the same plan without a plant are shared: plants often need the same faults.
+type Sound = Arc<OnceLock<Result<Summary, String>>>;
+
+/// Everything that trials share.
+pub(super) struct Trials {
+    /// A folder per run is made here, and goes unless the plant survives.
+    pub(super) output: PathBuf,
+    pub(super) deadline: Instant,
+    sound: Mutex<BTreeMap<String, Sound>>,
+}
+
+impl Trials {
+    pub(super) fn new(output: PathBuf, deadline: Instant) -> Self {
+        Self { output, deadline, sound: Mutex::default() }
+    }
+
+    /// Tries a plant on its seeds.
+    pub(super) fn plant(&self, plant: &Plant) -> Tried {
+        let began = Instant::now();
+        let mut tried = Tried { fate: Fate::LeftOut, operations: 0, runs: 0, lasted: Duration::ZERO };
+        if matches!(plant.tier, Tier::Real(_)) && !real::is_possible() {
+            tried.fate = Fate::Skipped("it needs root");
+            return tried;
+        }
+        let mut instead = Vec::new();
+        for seed in plant.tier.seeds() {
+            if Instant::now() >= self.deadline {
+                return tried;
+            }
+            // First without it: a plan that fails anyway says nothing about the plant.
+            if let Some(reason) = self.fails_anyway(plant, seed) {
+                instead.push(format!("seed {seed} without the plant: {reason}"));
+                continue;
+            }
+            tried.runs += 1;
+            match self.shown(plant, seed, &mut tried.operations) {
+                Shown::Found(by) => {
+                    tried.fate = Fate::Caught { by, seed };
+                    tried.lasted = began.elapsed();
+                    self.remove_folders(plant);
+                    return tried;
+                }
+                Shown::Nothing(what) => instead.push(format!("seed {seed}: {what}")),
+            }
+        }
+        tried.fate = Fate::Survived(instead);
+        tried.lasted = began.elapsed();
+        tried
+    }
+
+    /// Says why the program does not pass this run without the plant.
+    fn fails_anyway(&self, plant: &Plant, seed: u64) -> Option<String> {
+        let key = match &plant.tier {
+            Tier::Simulated(simulated) => format!("{:?}", simulated.plan(seed)),
+            Tier::Real(real) => format!("{real:?} {seed}"),
+        };
+        let sound = Arc::clone(lock(&self.sound).entry(key).or_default());
+        let summary = sound.get_or_init(|| {
+            carry_out(plant, seed, None, self.folder(plant, seed, "sound"))
+                .map_err(|error| format!("{error:#}"))
+        });
+        match summary {
+            Ok(summary) if summary.verdict == "pass" && plant.expected.needs_two_runs() => {
+                match carry_out(plant, seed, None, self.folder(plant, seed, "sound")) {
+                    Ok(again) if again.trace == summary.trace => None,
+                    Ok(_) => Some("two runs left two traces".to_owned()),
+                    Err(error) => Some(format!("the harness failed: {error:#}")),
+                }
+            }
+            Ok(summary) if summary.verdict == "pass" => None,
+            Ok(summary) => Some(format!("{}: {}", summary.verdict, summary.findings.join("; "))),
+            Err(error) => Some(format!("the harness failed: {error}")),
+        }
+    }
+
+    /// Carries out what a seed of a plant needs, and judges it.
+    fn shown(&self, plant: &Plant, seed: u64, operations: &mut usize) -> Shown {
+        let run = |which| self.run(plant, seed, which);
+        let twice = plant.expected.needs_two_runs();
+        let runs = run("planted").and_then(|first| {
+            let again = if twice { Some(run("again")?) } else { None };
+            Ok((first, again))
+        });
+        match runs {
+            Ok((run, again)) => {
+                *operations += run.operations;
+                plant.expected.judge(&run, again.as_ref())
+            }
+            Err(error) => Shown::Nothing(format!("the harness failed: {error:#}")),
+        }
+    }
+
+    fn run(&self, plant: &Plant, seed: u64, which: &str) -> anyhow::Result<Summary> {
+        carry_out(plant, seed, Some(plant.name), self.folder(plant, seed, which))
+    }
+
+    fn folder(&self, plant: &Plant, seed: u64, which: &str) -> PathBuf {
+        self.output.join(format!("{}-{}-{seed}-{which}", plant.name, plant.tier.name()))
+    }
+
+    fn remove_folders(&self, plant: &Plant) {
+        for seed in plant.tier.seeds() {
+            for which in ["sound", "planted", "again"] {
+                // Most of them are not there, and what stays behind spoils nothing.
+                let _ = std::fs::remove_dir_all(self.folder(plant, seed, which));
+            }
+        }
+    }
+}
+
+fn carry_out(plant: &Plant, seed: u64, switched: Option<&str>, folder: PathBuf) -> anyhow::Result<Summary> {
+    match &plant.tier {
+        Tier::Simulated(simulated) => simulate(simulated.plan(seed), switched, folder),
+        Tier::Real(run) => real::run(run, seed, switched, &folder),
+    }
+}
+
+fn simulate(plan: Plan, switched: Option<&str>, folder: PathBuf) -> anyhow::Result<Summary> {
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    let environment = switched.map(|name| (SWITCH, name.to_owned())).into_iter().collect();
+    farm::carry_out(&Job { plan, folder, environment })
+}
+
+/// Says how to repeat one run of a plant by hand.
+pub(super) fn repeat(plant: &Plant, output: &std::path::Path) -> String {
+    let name = plant.name;
+    match &plant.tier {
+        Tier::Simulated(Simulated { seed, .. }) => {
+            let plan = output.join(format!("{name}-sim-{seed}-planted/plan.json"));
+            format!("{SWITCH}={name} keelson-plant chaos sim --plan {}", plan.display())
+        }
+        Tier::Real(Real { workload, nemesis, lasts, seed, .. }) => format!(
+            "{SWITCH}={name} keelson-plant chaos run --workload {workload} --nemesis {nemesis} --time-limit {}s --seed {seed}",
+            lasts.as_secs()
+        ),
+    }
+}

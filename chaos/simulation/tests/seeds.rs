@@ -1,0 +1,122 @@
+//! Seeds of every test run: fixed ones, fresh ones that follow from the commit, those that once failed, and the same seed twice.
+//!
+//! `cargo test --release -p simulation` runs all; `-- --exact NAME` runs one of the four. What fails prints its command.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test harness")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use chaos::cli::{ShrinkArgs, SimArgs, SwarmArgs};
+use clap::Parser;
+use simulation::SIMULATOR;
+use simulation::command::{Orders, Totals, drawn, simulate, width};
+use simulation::plan::Plan;
+
+type Test = (&'static str, fn() -> Totals);
+
+/// Each test with what it simulates.
+const TESTS: [Test; 4] = [
+    ("fixed_seeds", fixed_seeds),
+    ("fresh_seeds", fresh_seeds),
+    ("seeds_that_failed_once", seeds_that_failed_once),
+    ("equal_seeds_leave_equal_traces", equal_seeds_leave_equal_traces),
+];
+
+const FIXED_FIRST: u64 = 1;
+const FIXED: u64 = 14;
+const FRESH: u64 = 16;
+/// Fresh seeds end here on a machine that is busy: their number is no promise.
+const FRESH_LIMIT: Duration = Duration::from_secs(90);
+const TWICE: u64 = 3;
+
+/// A run of one plan comes back to this program.
+#[derive(Parser)]
+enum Commands {
+    Sim(Box<SimArgs>),
+    Shrink(Box<ShrinkArgs>),
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let word = |word: &str| arguments.iter().any(|argument| argument == word);
+    if arguments.first().is_some_and(|first| first == "sim" || first == "shrink") {
+        let code = match Commands::parse() {
+            Commands::Sim(args) => (SIMULATOR.sim)(&args),
+            Commands::Shrink(args) => (SIMULATOR.shrink)(&args),
+        };
+        return ExitCode::from(code.unwrap());
+    }
+    // Test runners ask a harness what it holds.
+    if word("--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let exact = arguments.iter().skip_while(|argument| *argument != "--exact").nth(1);
+    let part = arguments.first().filter(|first| !first.starts_with('-'));
+    let chosen = TESTS.iter().filter(|(name, _)| {
+        exact.is_none_or(|exact| exact == name) && part.is_none_or(|part| name.contains(part.as_str()))
+    });
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in chosen {
+        let totals = test();
+        let verdict = if totals.code() == 0 { "ok" } else { "FAILED" };
+        println!("{}", totals.line());
+        println!("test {name} ... {verdict}");
+        if totals.code() == 0 { passed += 1 } else { failed += 1 }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn fixed_seeds() -> Totals {
+    run("fixed", &plans(FIXED_FIRST, FIXED), None, false)
+}
+
+fn fresh_seeds() -> Totals {
+    run("fresh", &plans(seed_of_commit(), FRESH), Some(FRESH_LIMIT), false)
+}
+
+fn equal_seeds_leave_equal_traces() -> Totals {
+    run("twice", &plans(FIXED_FIRST, TWICE), None, true)
+}
+
+fn seeds_that_failed_once() -> Totals {
+    let folder = repository().join("chaos/seeds");
+    let mut plans = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let content: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let plan: Plan = serde_json::from_value(content.get("plan").unwrap().clone()).unwrap();
+            plans.push(plan);
+        }
+    }
+    assert!(!plans.is_empty(), "no plan was found");
+    run("failed-once", &plans, None, false)
+}
+
+fn plans(first: u64, count: u64) -> Vec<Plan> {
+    let all = vec!["all".to_owned()];
+    drawn(first, count, &SwarmArgs { voters: vec![3, 5], workload: all.clone(), nemesis: all }).unwrap()
+}
+
+fn run(name: &str, plans: &[Plan], limit: Option<Duration>, meta: bool) -> Totals {
+    let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    simulate(plans, &Orders { output, keep: false, meta, width: width(None), limit }).unwrap()
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
+/// Every commit explores new ground, and a run of the same commit repeats.
+fn seed_of_commit() -> u64 {
+    let asked = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(repository()).output();
+    let hash = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    // A source without history has one set of fresh seeds.
+    u64::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or(1_000_000)
+}

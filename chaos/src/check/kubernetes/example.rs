@@ -1,0 +1,77 @@
+//! Hand-made records for the checkers' tests: a store that keeps its promises, which each test then bends.
+
+use serde_json::{Value, json};
+
+use super::super::Record;
+use super::super::witness::LogEntry;
+use crate::history::{ApiAnswer, ApiCall, Event, EventKind, Function, Informed, KeyState, Process};
+
+/// Grows a record call by call.
+#[derive(Default)]
+pub(super) struct Example {
+    pub events: Vec<Event>,
+    pub log: Vec<LogEntry>,
+}
+
+impl Example {
+    /// Adds an event; one nanosecond passes with each.
+    pub(super) fn event(&mut self, process: u32, f: Function, kind: EventKind, value: Value) -> u64 {
+        let index = u64::try_from(self.events.len()).unwrap();
+        let (process, node) = (Process::Client(process), Some("n1".to_owned()));
+        let error = (kind == EventKind::Fail).then(|| "why".to_owned());
+        let (key, rev) = (None, None);
+        self.events.push(Event { index, time: index, kind, process, f, key, value, node, rev, error });
+        index
+    }
+
+    /// Adds a request with its answer, or with none that is certain.
+    pub(super) fn call(&mut self, process: u32, call: &ApiCall, answer: Option<ApiAnswer>) -> u64 {
+        let index = self.event(process, Function::Api, EventKind::Invoke, json!(call));
+        match answer {
+            Some(answer) => self.event(process, Function::Api, EventKind::Ok, json!(answer)),
+            None => self.event(process, Function::Api, EventKind::Info, Value::Null),
+        };
+        index
+    }
+
+    pub(super) fn inform(&mut self, process: u32, informed: &Informed) {
+        self.event(process, Function::Inform, EventKind::Ok, json!(informed));
+    }
+
+    /// Adds a wait that came to its end.
+    pub(super) fn settle(&mut self) {
+        self.event(90, Function::Settle, EventKind::Invoke, Value::Null);
+        self.event(90, Function::Settle, EventKind::Ok, Value::Null);
+    }
+
+    /// Adds a version of an object to the log; `None` deletes it.
+    pub(super) fn log(&mut self, revision: i64, key: &str, object: Option<Value>) {
+        let before = self.log.iter().rev().find(|entry| entry.key == key);
+        let create_revision = match before {
+            Some(LogEntry { state: Some(state), .. }) => state.create_revision,
+            Some(LogEntry { state: None, .. }) | None => revision,
+        };
+        let state = object.map(|object| KeyState {
+            value: object.to_string(),
+            version: 1,
+            create_revision,
+            mod_revision: revision,
+            lease: 0,
+        });
+        self.log.push(LogEntry { revision, key: key.to_owned(), state });
+    }
+
+    pub(super) fn record(self) -> Record {
+        Record { events: self.events, logs: vec![("n1".to_owned(), self.log)], live: Vec::new() }
+    }
+}
+
+/// Returns a good answer that shows an object at a revision.
+pub(super) fn done(revision: i64, object: Value) -> Option<ApiAnswer> {
+    Some(ApiAnswer { code: 200, revision, object, ..ApiAnswer::default() })
+}
+
+/// Returns a refusal.
+pub(super) fn refused(code: u16, reason: &str) -> Option<ApiAnswer> {
+    Some(ApiAnswer { code, reason: reason.to_owned(), ..ApiAnswer::default() })
+}

@@ -1,0 +1,379 @@
+//! Replicas: never more than was asked for, and in the end exactly that.
+//!
+//! A ReplicaSet's status says which generation its controller has seen, so what the controller may want at a moment is what any generation since then
+//! asks for. Whenever a pod comes, the ReplicaSet has no more living ones than that; whenever a ReplicaSet grows, those of its Deployment ask
+//! together for no more than the Deployment's replicas and its surge. Once all is healed, every Deployment has what it asks for within a minute.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::super::Record;
+use super::super::opinions::Opinion;
+use super::Findings;
+use super::objects::{Change, changes, is_deleting, number, owners, text, uid};
+use crate::history::{ApiCall, Function, Resource, api_exchanges};
+
+/// Name of the checker.
+pub const NAME: &str = "k-replicas";
+/// Where the workload's objects are.
+pub const NAMESPACE: &str = "k-replicas";
+/// Acknowledged changes of what is wanted, and pods that came, without which nothing is shown.
+const CHANGES_MIN: usize = 3;
+const PODS_MIN: usize = 5;
+
+/// A Deployment or a ReplicaSet as the log shows it so far.
+struct Owner {
+    name: String,
+    uid: String,
+    /// Of a ReplicaSet: its Deployment's.
+    owner: Option<String>,
+    /// What each generation asks for at most: with the surge, for a Deployment.
+    wanted: BTreeMap<i64, i64>,
+    observed: i64,
+    replicas: i64,
+}
+
+impl Owner {
+    /// Returns the most that a controller may want which has seen at least the generation that the status names.
+    fn bound(&self) -> i64 {
+        let seen = self.wanted.range(..=self.observed).next_back().map(|(_, wanted)| *wanted);
+        self.wanted.range(self.observed..).map(|(_, wanted)| *wanted).chain(seen).max().unwrap_or(0)
+    }
+}
+
+/// A pod that the log shows.
+struct Pod {
+    owner: Option<String>,
+    is_live: bool,
+    is_ready: bool,
+}
+
+#[derive(Default)]
+struct State {
+    deployments: BTreeMap<String, Owner>,
+    replica_sets: BTreeMap<String, Owner>,
+    pods: BTreeMap<String, Pod>,
+    pods_made: usize,
+    most_live: usize,
+}
+
+/// Says what it thinks of the replicas of a run.
+pub(in super::super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
+    let exchanges = api_exchanges(&record.events)?;
+    let wanted = exchanges.iter().filter(|exchange| match &exchange.call {
+        ApiCall::Patch(written) | ApiCall::Create(written) => {
+            written.namespace == NAMESPACE && exchange.done().is_some()
+        }
+        _ => false,
+    });
+    let wanted = wanted.count();
+    if !exchanges.iter().any(|exchange| is_ours(&exchange.call)) {
+        return Ok(None);
+    }
+    let mut findings = Findings::default();
+    findings.log(record);
+    findings.waits(record);
+    let mut state = State::default();
+    let folders = [Resource::Deployments, Resource::ReplicaSets, Resource::Pods];
+    let mut all: Vec<(Resource, Change<'_>)> = Vec::new();
+    for resource in folders {
+        let changes = changes(record, &resource.folder(NAMESPACE))?;
+        all.extend(changes.into_iter().map(|change| (resource, change)));
+    }
+    all.sort_by_key(|(_, change)| change.revision);
+    if findings.unknown.is_empty() {
+        for (resource, change) in &all {
+            state.take_in(*resource, change, &mut findings);
+        }
+        if record.events.iter().any(|event| event.f == Function::Settle) {
+            state.at_the_end(&mut findings);
+        }
+    }
+    findings.demand("acknowledged changes of Deployments", wanted, CHANGES_MIN);
+    findings.demand("pods that came", state.pods_made, PODS_MIN);
+    let State { pods_made, most_live, .. } = state;
+    let scope = format!("{wanted} changes, {pods_made} pods came, at most {most_live} lived at a time");
+    let counts = [("changes", wanted), ("pods", pods_made), ("most_live", most_live)];
+    Ok(Some(findings.opinion(NAME, scope, &counts)))
+}
+
+fn is_ours(call: &ApiCall) -> bool {
+    match call {
+        ApiCall::Get(named) => named.namespace == NAMESPACE,
+        ApiCall::Create(written) | ApiCall::Update(written) | ApiCall::Patch(written) => {
+            written.namespace == NAMESPACE
+        }
+        ApiCall::List(_)
+        | ApiCall::Delete(_)
+        | ApiCall::Acquire(_)
+        | ApiCall::Renew(_)
+        | ApiCall::Release(_) => false,
+    }
+}
+
+impl State {
+    fn take_in(&mut self, resource: Resource, change: &Change<'_>, findings: &mut Findings) {
+        match resource {
+            Resource::Deployments => {
+                track(&mut self.deployments, change, wanted_with_surge);
+            }
+            Resource::ReplicaSets => {
+                let before = self.replica_sets.get(change.name).map_or(0, |set| set.replicas);
+                let after = track(&mut self.replica_sets, change, replicas);
+                if after.is_some_and(|after| after > before) {
+                    self.surge(change, findings);
+                }
+            }
+            Resource::Pods => self.pod(change, findings),
+            Resource::Namespaces | Resource::Nodes | Resource::ConfigMaps => {}
+        }
+    }
+
+    /// A ReplicaSet has grown.
+    fn surge(&self, change: &Change<'_>, findings: &mut Findings) {
+        let owner = self.replica_sets.get(change.name).and_then(|set| set.owner.as_ref());
+        let deployment = self.deployments.values().find(|deployment| Some(&deployment.uid) == owner);
+        let Some(deployment) = deployment else { return };
+        let sets = self.replica_sets.values().filter(|set| set.owner.as_ref() == Some(&deployment.uid));
+        let total: i64 = sets.map(|set| set.replicas).sum();
+        let bound = deployment.bound();
+        if total > bound {
+            let (name, at) = (&deployment.name, change.revision);
+            let sentence = format!(
+                "at {at}, {} grew, and the ReplicaSets of {name} ask for {total} pods, at most {bound} were wanted",
+                change.name
+            );
+            findings.broken("beyond the surge", &[], sentence);
+        }
+    }
+
+    fn pod(&mut self, change: &Change<'_>, findings: &mut Findings) {
+        let Some(object) = &change.object else {
+            self.pods.remove(change.name);
+            return;
+        };
+        let is_over = matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
+        let is_live = !is_deleting(object) && !is_over;
+        let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+        let is_ready = conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| text(condition, "/type") == "Ready" && text(condition, "/status") == "True");
+        let owner = owners(object).into_iter().next();
+        self.pods.insert(change.name.to_owned(), Pod { owner: owner.clone(), is_live, is_ready });
+        if !change.is_new {
+            return;
+        }
+        self.pods_made += 1;
+        self.most_live = self.most_live.max(self.pods.values().filter(|pod| pod.is_live).count());
+        let set = self.replica_sets.values().find(|set| Some(&set.uid) == owner.as_ref());
+        let Some(set) = set else { return };
+        let (live, bound) = (self.live(&set.uid), set.bound());
+        if live > bound {
+            let (pod, name, at) = (change.name, &set.name, change.revision);
+            let sentence = format!(
+                "at {at}, {pod} came, and {name} has {live} living pods, at most {bound} were wanted"
+            );
+            findings.broken("too many pods", &[], sentence);
+        }
+    }
+
+    fn live(&self, owner: &str) -> i64 {
+        let of_owner = |pod: &&Pod| pod.is_live && pod.owner.as_deref() == Some(owner);
+        i64::try_from(self.pods.values().filter(of_owner).count()).unwrap_or(i64::MAX)
+    }
+
+    /// What was wanted last is there, and all of it is ready.
+    fn at_the_end(&self, findings: &mut Findings) {
+        for deployment in self.deployments.values() {
+            let sets: Vec<&Owner> = self
+                .replica_sets
+                .values()
+                .filter(|set| set.owner.as_deref() == Some(deployment.uid.as_str()))
+                .collect();
+            let live: i64 = sets.iter().map(|set| self.live(&set.uid)).sum();
+            if live != deployment.replicas {
+                let (name, wanted) = (&deployment.name, deployment.replicas);
+                let sentence = format!("{name} has {live} living pods in the end, and {wanted} are wanted");
+                findings.broken("not what was wanted", &[], sentence);
+            }
+        }
+        let unready = self.pods.iter().filter(|(_, pod)| pod.is_live && !pod.is_ready);
+        for (name, _) in unready {
+            findings.broken("not ready", &[], format!("{name} lives in the end, and is not ready"));
+        }
+    }
+}
+
+fn replicas(object: &Value) -> i64 {
+    object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+}
+
+/// Returns the most pods that a Deployment's ReplicaSets may ask for: a share is rounded up.
+fn wanted_with_surge(deployment: &Value) -> i64 {
+    let replicas = replicas(deployment);
+    let surge = deployment.pointer("/spec/strategy/rollingUpdate/maxSurge");
+    let percent = |text: &str| text.trim_end_matches('%').parse::<i64>().ok();
+    let surge = match surge {
+        Some(Value::String(text)) => percent(text).map(|share| (replicas * share + 99) / 100),
+        Some(surge) => surge.as_i64(),
+        None => Some((replicas * 25 + 99) / 100),
+    };
+    replicas + surge.unwrap_or(0)
+}
+
+/// Takes in a change of an owner of others; returns what it asks for now.
+fn track(
+    owners_by_name: &mut BTreeMap<String, Owner>,
+    change: &Change<'_>,
+    wanted: impl Fn(&Value) -> i64,
+) -> Option<i64> {
+    let Some(object) = &change.object else {
+        owners_by_name.remove(change.name);
+        return None;
+    };
+    if change.is_new {
+        owners_by_name.remove(change.name);
+    }
+    let owner = owners_by_name.entry(change.name.to_owned()).or_insert_with(|| Owner {
+        name: change.name.to_owned(),
+        uid: uid(object).unwrap_or_default().to_owned(),
+        owner: owners(object).into_iter().next(),
+        wanted: BTreeMap::new(),
+        observed: 0,
+        replicas: 0,
+    });
+    owner.replicas = replicas(object);
+    owner.observed = number(object, "/status/observedGeneration");
+    owner.wanted.insert(number(object, "/metadata/generation"), wanted(object));
+    Some(owner.replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::example::{Example, done};
+    use super::*;
+    use crate::history::Written;
+
+    fn deployment(generation: i64, observed: i64, replicas: i64) -> Value {
+        json!({
+            "metadata": { "uid": "D", "generation": generation },
+            "spec": { "replicas": replicas },
+            "status": { "observedGeneration": observed },
+        })
+    }
+
+    fn set(generation: i64, observed: i64, replicas: i64) -> Value {
+        let mut set = deployment(generation, observed, replicas);
+        set["metadata"]["uid"] = json!("S");
+        set["metadata"]["ownerReferences"] = json!([{ "uid": "D" }]);
+        set
+    }
+
+    fn pod(is_ready: bool, is_deleting: bool) -> Value {
+        let mut pod = json!({ "metadata": { "ownerReferences": [{ "uid": "S" }] } });
+        if is_ready {
+            pod["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+        }
+        if is_deleting {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        pod
+    }
+
+    fn log(example: &mut Example, revision: i64, resource: Resource, name: &str, object: Option<Value>) {
+        example.log(revision, &format!("{}{name}", resource.folder(NAMESPACE)), object);
+    }
+
+    /// Scaled to five, then down to three, and back to five.
+    fn valid() -> Example {
+        let mut example = Example::default();
+        let written = || Written { namespace: NAMESPACE.to_owned(), ..Written::default() };
+        for at in [10, 30, 50] {
+            example.call(0, &ApiCall::Patch(written()), done(at, json!({})));
+        }
+        let mut at = 10;
+        let mut put = |resource, name: &str, object| {
+            log(&mut example, at, resource, name, object);
+            at += 1;
+        };
+        put(Resource::Deployments, "d", Some(deployment(1, 0, 5)));
+        put(Resource::ReplicaSets, "s", Some(set(1, 0, 5)));
+        for number in 0..5 {
+            put(Resource::Pods, &format!("p{number}"), Some(pod(false, false)));
+            put(Resource::Pods, &format!("p{number}"), Some(pod(true, false)));
+        }
+        put(Resource::ReplicaSets, "s", Some(set(1, 1, 5)));
+        put(Resource::Deployments, "d", Some(deployment(2, 1, 3)));
+        put(Resource::ReplicaSets, "s", Some(set(2, 1, 3)));
+        for number in 3..5 {
+            put(Resource::Pods, &format!("p{number}"), Some(pod(true, true)));
+            put(Resource::Pods, &format!("p{number}"), None);
+        }
+        put(Resource::ReplicaSets, "s", Some(set(2, 2, 3)));
+        put(Resource::Deployments, "d", Some(deployment(2, 2, 3)));
+        example.settle();
+        example
+    }
+
+    fn rules(example: Example) -> Vec<&'static str> {
+        let opinion = opinion(&example.record()).unwrap().unwrap();
+        assert_eq!(opinion.unknown, Vec::<String>::new());
+        opinion.violations.into_iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_valid_history_passes() {
+        assert_eq!(rules(valid()), [""; 0]);
+    }
+
+    #[test]
+    fn a_pod_too_many_is_found_once_its_controller_has_seen_the_new_number() {
+        let mut overshoot = valid();
+        log(&mut overshoot, 60, Resource::Pods, "p9", Some(pod(true, false)));
+        assert_eq!(rules(overshoot), ["too many pods", "not what was wanted"]);
+
+        // A controller that has not seen the smaller number yet may still make the fifth.
+        let mut late = valid();
+        let smaller = late.log.iter().rposition(|entry| entry.key.ends_with("/s")).unwrap();
+        late.log[smaller].state.as_mut().unwrap().value = set(2, 1, 3).to_string();
+        log(&mut late, 60, Resource::Pods, "p9", Some(pod(true, false)));
+        assert_eq!(rules(late), ["not what was wanted"]);
+    }
+
+    #[test]
+    fn replica_sets_that_ask_for_more_than_the_surge_are_found() {
+        let other = |replicas| {
+            let mut other = set(1, 1, replicas);
+            other["metadata"]["uid"] = json!("T");
+            other
+        };
+        let mut within = valid();
+        log(&mut within, 60, Resource::ReplicaSets, "t", Some(other(1)));
+        assert_eq!(rules(within), [""; 0], "three and a quarter, rounded up");
+        let mut beyond = valid();
+        log(&mut beyond, 60, Resource::ReplicaSets, "t", Some(other(2)));
+        assert_eq!(rules(beyond), ["beyond the surge"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_not_ready_in_the_end_is_found() {
+        let mut missing = valid();
+        log(&mut missing, 60, Resource::Pods, "p0", None);
+        assert_eq!(rules(missing), ["not what was wanted"]);
+        let mut unready = valid();
+        log(&mut unready, 60, Resource::Pods, "p0", Some(pod(false, false)));
+        assert_eq!(rules(unready), ["not ready"]);
+    }
+
+    #[test]
+    fn a_wait_in_vain_is_found() {
+        let mut example = valid();
+        let end = example.events.last_mut().unwrap();
+        (end.kind, end.error) = (crate::history::EventKind::Fail, Some("1 is ready".to_owned()));
+        assert_eq!(rules(example), ["no convergence"]);
+    }
+}

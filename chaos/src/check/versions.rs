@@ -1,0 +1,335 @@
+//! Every state that every key ever had, from the log, and what a store would answer to a request at any revision.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::witness::LogEntry;
+use crate::history::{Compare, CompareTarget, KeyState, Put, Relation, Request, Response, Row};
+
+/// The states of all keys by revision.
+pub struct Versions<'a> {
+    keys: BTreeMap<&'a str, BTreeMap<i64, Option<&'a KeyState>>>,
+    revisions: BTreeMap<i64, Vec<&'a LogEntry>>,
+}
+
+impl<'a> Versions<'a> {
+    /// Takes the log of any member; entries that are there twice count once.
+    pub fn new(log: impl IntoIterator<Item = &'a LogEntry>) -> Self {
+        let mut versions = Self { keys: BTreeMap::new(), revisions: BTreeMap::new() };
+        for entry in log {
+            let states = versions.keys.entry(&entry.key).or_default();
+            if states.insert(entry.revision, entry.state.as_ref()).is_none() {
+                versions.revisions.entry(entry.revision).or_default().push(entry);
+            }
+        }
+        versions
+    }
+
+    /// Returns the changes of each revision.
+    pub fn revisions(&self) -> &BTreeMap<i64, Vec<&'a LogEntry>> {
+        &self.revisions
+    }
+
+    /// Returns the state of a key behind a revision.
+    #[must_use]
+    pub fn at(&self, key: &str, revision: i64) -> Option<&'a KeyState> {
+        self.keys.get(key)?.range(..=revision).next_back().and_then(|(_, state)| *state)
+    }
+
+    /// Returns what a revision did to a key: `None` for nothing, `Some(None)` for a delete.
+    #[must_use]
+    pub fn change(&self, key: &str, revision: i64) -> Option<Option<&'a KeyState>> {
+        self.keys.get(key)?.get(&revision).copied()
+    }
+
+    /// Returns all keys that are there behind a revision, in order.
+    #[must_use]
+    pub fn all(&self, revision: i64) -> Vec<Row> {
+        let rows = self.keys.iter().filter_map(|(key, states)| {
+            let (_, state) = states.range(..=revision).next_back()?;
+            Some(Row { key: (*key).to_owned(), state: (*state)?.clone() })
+        });
+        rows.collect()
+    }
+
+    /// Returns the keys of a range that are there behind a revision, in order.
+    #[must_use]
+    pub fn range(&self, key: &str, end: Option<&str>, revision: i64) -> Vec<Row> {
+        let Some(end) = end else {
+            let state = self.at(key, revision).cloned();
+            return state.into_iter().map(|state| Row { key: key.to_owned(), state }).collect();
+        };
+        if end <= key {
+            return Vec::new();
+        }
+        let within = (Bound::Included(key), Bound::Excluded(end));
+        let rows = self.keys.range::<str, _>(within).filter_map(|(key, states)| {
+            let (_, state) = states.range(..=revision).next_back()?;
+            Some(Row { key: (*key).to_owned(), state: (*state)?.clone() })
+        });
+        rows.collect()
+    }
+}
+
+/// What a request does and answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    pub response: Response,
+    /// State of each key that it changes; `None` is a delete.
+    pub changes: BTreeMap<String, Option<KeyState>>,
+}
+
+/// Returns what a request does and answers when all revisions below `revision` have happened, and its own changes, if any, are
+/// that revision.
+#[must_use]
+pub fn effect(versions: &Versions<'_>, request: &Request, revision: i64) -> Effect {
+    let mut scene = Scene { versions, revision, changes: BTreeMap::new() };
+    let response = scene.perform(request);
+    Effect { response, changes: scene.changes }
+}
+
+/// A request under way.
+struct Scene<'a> {
+    versions: &'a Versions<'a>,
+    revision: i64,
+    changes: BTreeMap<String, Option<KeyState>>,
+}
+
+impl Scene<'_> {
+    fn perform(&mut self, request: &Request) -> Response {
+        match request {
+            Request::Range(range) => {
+                let rows = if range.revision > 0 {
+                    self.versions.range(&range.key, range.end.as_deref(), range.revision)
+                } else {
+                    self.rows(&range.key, range.end.as_deref())
+                };
+                let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+                Response::Range { rows, count }
+            }
+            Request::Put(put) => self.put(put),
+            Request::Delete(delete) => {
+                let prev = self.rows(&delete.key, delete.end.as_deref());
+                for row in &prev {
+                    self.changes.insert(row.key.clone(), None);
+                }
+                Response::Delete { deleted: i64::try_from(prev.len()).unwrap_or(i64::MAX), prev }
+            }
+            Request::Txn(txn) => {
+                let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
+                let branch = if succeeded { &txn.then } else { &txn.otherwise };
+                let responses = branch.iter().map(|request| self.perform(request)).collect();
+                Response::Txn { succeeded, responses }
+            }
+        }
+    }
+
+    fn put(&mut self, put: &Put) -> Response {
+        let before = self.state(&put.key);
+        let state = KeyState {
+            value: put.value.clone(),
+            version: before.as_ref().map_or(0, |state| state.version) + 1,
+            create_revision: before.as_ref().map_or(self.revision, |state| state.create_revision),
+            mod_revision: self.revision,
+            lease: put.lease,
+        };
+        self.changes.insert(put.key.clone(), Some(state));
+        let shown = before.filter(|_| put.prev_kv);
+        Response::Put { prev: shown.map(|state| Row { key: put.key.clone(), state }) }
+    }
+
+    fn state(&self, key: &str) -> Option<KeyState> {
+        match self.changes.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.versions.at(key, self.revision - 1).cloned(),
+        }
+    }
+
+    fn rows(&self, key: &str, end: Option<&str>) -> Vec<Row> {
+        let mut rows: BTreeMap<String, KeyState> = BTreeMap::new();
+        for row in self.versions.range(key, end, self.revision - 1) {
+            rows.insert(row.key, row.state);
+        }
+        let is_within = |changed: &str| match end {
+            None => changed == key,
+            Some(end) => changed >= key && changed < end,
+        };
+        for (changed, state) in self.changes.iter().filter(|(changed, _)| is_within(changed)) {
+            match state {
+                Some(state) => rows.insert(changed.clone(), state.clone()),
+                None => rows.remove(changed),
+            };
+        }
+        rows.into_iter().map(|(key, state)| Row { key, state }).collect()
+    }
+
+    /// Conditions of nested transactions, too, are about the state before the outermost one (etcd chooses all branches first).
+    fn holds(&self, compare: &Compare) -> bool {
+        let state = self.versions.at(&compare.key, self.revision - 1);
+        let number = |field: fn(&KeyState) -> i64, wanted: i64| {
+            let found = state.map_or(0, field);
+            is(compare.relation, &found, &wanted)
+        };
+        match &compare.target {
+            CompareTarget::Version(wanted) => number(|state| state.version, *wanted),
+            CompareTarget::CreateRevision(wanted) => number(|state| state.create_revision, *wanted),
+            CompareTarget::ModRevision(wanted) => number(|state| state.mod_revision, *wanted),
+            CompareTarget::Lease(wanted) => number(|state| state.lease, *wanted),
+            // A key that is not there has no value: no comparison with one holds (etcd API, Compare.value).
+            CompareTarget::Value(wanted) => {
+                state.is_some_and(|state| is(compare.relation, state.value.as_str(), wanted.as_str()))
+            }
+        }
+    }
+}
+
+fn is<T: PartialOrd + ?Sized>(relation: Relation, found: &T, wanted: &T) -> bool {
+    match relation {
+        Relation::Equal => found == wanted,
+        Relation::NotEqual => found != wanted,
+        Relation::Less => found < wanted,
+        Relation::Greater => found > wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Delete, Range, Txn};
+
+    fn state(value: &str, version: i64, create_revision: i64, mod_revision: i64) -> KeyState {
+        KeyState { value: value.to_owned(), version, create_revision, mod_revision, lease: 0 }
+    }
+
+    /// `a` is put, put again, deleted and put once more; `b` is put.
+    fn log() -> Vec<LogEntry> {
+        let entry = |revision, key: &str, state| LogEntry { revision, key: key.to_owned(), state };
+        vec![
+            entry(2, "a", Some(state("1", 1, 2, 2))),
+            entry(3, "b", Some(state("2", 1, 3, 3))),
+            entry(4, "a", Some(state("3", 2, 2, 4))),
+            entry(5, "a", None),
+            entry(6, "a", Some(state("4", 1, 6, 6))),
+        ]
+    }
+
+    fn put(key: &str, value: &str) -> Request {
+        Request::Put(Put { key: key.to_owned(), value: value.to_owned(), lease: 0, prev_kv: true })
+    }
+
+    fn read(key: &str) -> Request {
+        Request::Range(Range { key: key.to_owned(), ..Range::default() })
+    }
+
+    fn compare(key: &str, target: CompareTarget, relation: Relation) -> Compare {
+        Compare { key: key.to_owned(), target, relation }
+    }
+
+    fn check(request: &Request, revision: i64, response: &str, changed: &[(&str, Option<KeyState>)]) {
+        let log = log();
+        let effect = effect(&Versions::new(&log), request, revision);
+        let changed: BTreeMap<String, Option<KeyState>> =
+            changed.iter().map(|(key, state)| ((*key).to_owned(), state.clone())).collect();
+        assert_eq!(effect.changes, changed);
+        assert_eq!(
+            serde_json::to_value(&effect.response).unwrap(),
+            serde_json::from_str::<serde_json::Value>(response).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_read_shows_what_was_there_at_its_revision() {
+        let rows = |revision, key: &str, end: Option<&str>| {
+            let log = log();
+            let rows = Versions::new(&log).range(key, end, revision);
+            rows.into_iter().map(|row| format!("{}={}", row.key, row.state.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(1, "a", Some("c")), [""; 0]);
+        assert_eq!(rows(3, "a", Some("c")), ["a=1", "b=2"]);
+        assert_eq!(rows(4, "a", Some("b")), ["a=3"]);
+        assert_eq!(rows(5, "a", Some("c")), ["b=2"]);
+        assert_eq!(rows(5, "a", None), [""; 0]);
+        assert_eq!(rows(9, "b", Some("a")), [""; 0]);
+    }
+
+    #[test]
+    fn a_put_counts_versions_and_a_new_key_begins_anew() {
+        let prev = r#"{"key":"a","value":"3","version":2,"create_revision":2,"mod_revision":4}"#;
+        check(
+            &put("a", "x"),
+            5,
+            &format!(r#"{{"put":{{"prev":{prev}}}}}"#),
+            &[("a", Some(state("x", 3, 2, 5)))],
+        );
+        check(&put("a", "x"), 6, r#"{"put":{"prev":null}}"#, &[("a", Some(state("x", 1, 6, 6)))]);
+    }
+
+    #[test]
+    fn a_delete_of_nothing_changes_nothing() {
+        let delete = |key: &str| Request::Delete(Delete { key: key.to_owned(), end: None });
+        check(&delete("a"), 6, r#"{"delete":{"deleted":0,"prev":[]}}"#, &[]);
+        let prev = r#"{"key":"b","value":"2","version":1,"create_revision":3,"mod_revision":3}"#;
+        check(&delete("b"), 6, &format!(r#"{{"delete":{{"deleted":1,"prev":[{prev}]}}}}"#), &[("b", None)]);
+    }
+
+    #[test]
+    fn a_transaction_sees_its_own_writes_but_its_conditions_do_not() {
+        // The inner condition is about the state before the outer put.
+        let inner = Request::Txn(Txn {
+            compares: vec![compare("b", CompareTarget::Value("2".to_owned()), Relation::Equal)],
+            then: vec![read("b")],
+            otherwise: Vec::new(),
+        });
+        let outer = Request::Txn(Txn {
+            compares: vec![compare("a", CompareTarget::ModRevision(6), Relation::Equal)],
+            then: vec![put("b", "x"), inner],
+            otherwise: Vec::new(),
+        });
+        let before = r#"{"key":"b","value":"2","version":1,"create_revision":3,"mod_revision":3}"#;
+        let seen = r#"{"key":"b","value":"x","version":2,"create_revision":3,"mod_revision":7}"#;
+        let expected = format!(
+            r#"{{"txn":{{"succeeded":true,"responses":[{{"put":{{"prev":{before}}}}},
+            {{"txn":{{"succeeded":true,"responses":[{{"range":{{"rows":[{seen}],"count":1}}}}]}}}}]}}}}"#
+        );
+        check(&outer, 7, &expected, &[("b", Some(state("x", 2, 3, 7)))]);
+    }
+
+    #[test]
+    fn all_conditions_must_hold_and_none_is_none_that_fails() {
+        let succeeds = |wanted: &[i64]| {
+            let target = |version: &i64| CompareTarget::Version(*version);
+            let compares = wanted.iter().map(|version| compare("a", target(version), Relation::Equal));
+            let request = Request::Txn(Txn { compares: compares.collect(), ..Txn::default() });
+            let log = log();
+            let response = effect(&Versions::new(&log), &request, 7).response;
+            response == Response::Txn { succeeded: true, responses: Vec::new() }
+        };
+        assert!(succeeds(&[]));
+        assert!(succeeds(&[1, 1]));
+        assert!(!succeeds(&[1, 2]));
+    }
+
+    #[test]
+    fn conditions_hold_as_etcd_says() {
+        use CompareTarget::{CreateRevision, Lease, ModRevision, Value, Version};
+        let holds = |key: &str, target: CompareTarget, relation| {
+            let compares = vec![compare(key, target, relation)];
+            let request = Request::Txn(Txn { compares, ..Txn::default() });
+            let log = log();
+            let Response::Txn { succeeded, .. } = effect(&Versions::new(&log), &request, 7).response else {
+                panic!("not a transaction")
+            };
+            succeeded
+        };
+        assert!(holds("a", Version(1), Relation::Equal));
+        assert!(holds("a", Version(2), Relation::Less));
+        assert!(!holds("a", Version(1), Relation::Greater));
+        assert!(holds("a", CreateRevision(2), Relation::Greater));
+        assert!(holds("a", ModRevision(5), Relation::NotEqual));
+        assert!(holds("a", Value("4".to_owned()), Relation::Equal));
+        assert!(holds("a", Lease(0), Relation::Equal));
+        // What is not there has no value, but a version of 0.
+        assert!(holds("z", Version(0), Relation::Equal));
+        assert!(!holds("z", Value("x".to_owned()), Relation::NotEqual));
+    }
+}

@@ -1,0 +1,192 @@
+//! The set workload: unique elements are added, seldom removed, and read back.
+//!
+//! Half of the sets are one key for all elements, grown by compare-and-swap; in the others each element is a key. Sets are retired
+//! after a number of elements, which bounds what a read shows. At the end every set is read through every member.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::values::{Counter, first, read, read_folder, swap, write};
+use super::{Client, Entry, Setup, Tier, Workload};
+use crate::history::{Delete, Request};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "set",
+    about: "unique elements are added, seldom removed, and read back",
+    checkers: &["set", "witness", "convergence"],
+    needs_own_store: false,
+    tier: Tier::Store,
+    create: |setup| Arc::new(Set { generator: Mutex::new(Generator::new(setup)) }),
+};
+
+/// Elements after which a set is retired.
+const ELEMENTS_PER_SET: u32 = 80;
+
+struct Set {
+    generator: Mutex<Generator>,
+}
+
+impl Set {
+    fn generator(&self) -> MutexGuard<'_, Generator> {
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one action; a set in one key is grown in two steps.
+    async fn perform(&self, client: &mut Client, action: Action) -> std::io::Result<()> {
+        match action {
+            Action::Put { key, element } => {
+                if client.exchange(&write(&key, element)).await?.is_ok() {
+                    self.generator().added.push(key);
+                }
+            }
+            Action::Grow { key, element } => {
+                if let Ok((answer, _)) = client.exchange(&read(&key)).await? {
+                    let (list, seen) = first(&answer).map_or((String::new(), 0), |state| {
+                        (format!("{} ", state.value), state.mod_revision)
+                    });
+                    let _ = client.exchange(&swap(&key, seen, format!("{list}{element}"))).await?;
+                }
+            }
+            Action::Remove { key } => {
+                let _ = client.exchange(&Request::Delete(Delete { key, end: None })).await?;
+            }
+            Action::Read(request) => {
+                let _ = client.exchange(&request).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Workload for Set {
+    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        async move {
+            while client.turn().await {
+                let action = self.generator().next_action();
+                self.perform(&mut client, action).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        async move {
+            let reads = self.generator().final_reads();
+            for request in reads {
+                self.perform(&mut client, Action::Read(request)).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Action {
+    /// An element that is a key.
+    Put {
+        key: String,
+        element: String,
+    },
+    /// An element of the list that one key holds.
+    Grow {
+        key: String,
+        element: String,
+    },
+    Remove {
+        key: String,
+    },
+    Read(Request),
+}
+
+/// Draws actions from a seed.
+struct Generator {
+    prefix: String,
+    random: StdRng,
+    sets: u32,
+    left: u32,
+    elements: Counter,
+    /// Keys whose adding was acknowledged and that nobody has removed yet.
+    added: Vec<String>,
+}
+
+impl Generator {
+    fn new(setup: &Setup) -> Self {
+        let random = StdRng::seed_from_u64(setup.seed);
+        let (prefix, elements) = (setup.prefix.clone(), Counter::default());
+        Self { prefix, random, sets: 0, left: 0, elements, added: Vec::new() }
+    }
+
+    fn next_action(&mut self) -> Action {
+        if self.left == 0 {
+            self.left = ELEMENTS_PER_SET;
+            self.sets += 1;
+        }
+        match self.random.random_range(0..20_u8) {
+            0..=8 => {
+                self.left -= 1;
+                let element = self.elements.next().to_string();
+                Action::Put { key: format!("{}{element}", self.folder(self.sets)), element }
+            }
+            9..=14 => {
+                let element = self.elements.next().to_string();
+                Action::Grow { key: self.one(self.sets), element }
+            }
+            15 if !self.added.is_empty() => {
+                let position = self.random.random_range(0..self.added.len());
+                Action::Remove { key: self.added.swap_remove(position) }
+            }
+            15..=17 => Action::Read(read_folder(&self.folder(self.sets))),
+            _ => Action::Read(read(&self.one(self.sets))),
+        }
+    }
+
+    fn final_reads(&self) -> Vec<Request> {
+        let sets = 1..=self.sets;
+        sets.flat_map(|set| [read_folder(&self.folder(set)), read(&self.one(set))]).collect()
+    }
+
+    fn folder(&self, set: u32) -> String {
+        format!("{}set/each/{set}/", self.prefix)
+    }
+
+    fn one(&self, set: u32) -> String {
+        format!("{}set/one/{set}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn elements_are_unique_and_every_set_is_read_at_the_end() {
+        let mut generator = Generator::new(&Setup { seed: 2, prefix: "p/".to_owned(), members: 3 });
+        let (mut elements, mut sets) = (BTreeSet::new(), BTreeSet::new());
+        for _ in 0..2000 {
+            match generator.next_action() {
+                Action::Put { key, element } => {
+                    assert!(elements.insert(element.clone()));
+                    sets.insert(read_folder(key.strip_suffix(&element).unwrap()));
+                    generator.added.push(key);
+                }
+                Action::Grow { key, element } => {
+                    assert!(elements.insert(element));
+                    sets.insert(read(&key));
+                }
+                Action::Remove { key } => assert!(!generator.added.contains(&key)),
+                Action::Read(_) => {}
+            }
+        }
+        let last: BTreeSet<Request> = generator.final_reads().into_iter().collect();
+        assert!(sets.is_subset(&last) && sets.len() > 10);
+    }
+}

@@ -1,0 +1,360 @@
+//! The watch workload: half of the clients write, the others watch what is written.
+//!
+//! A watching client opens a stream to a member with several watches of every kind, begins anywhere around the current revision,
+//! asks for progress, and opens another after a while; most of the time it goes on there where it was. Every response is
+//! recorded. At the end every watch must show what had happened until then.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::values::{Counter, folder_end, read_folder};
+use super::{Client, Entry, Setup, Tier, Workload};
+use crate::etcd::{WatchStream, Watched};
+use crate::history::{Delete, EventKind, Function, Put, Request, Txn, WatchSpec};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "watch",
+    about: "watches of every kind, while others write",
+    checkers: &["watch", "witness", "convergence"],
+    needs_own_store: false,
+    tier: Tier::Store,
+    create: |setup| Arc::new(Watching::new(setup)),
+};
+
+/// Keys that are written: few, so that every kind of watch sees some of them.
+const KEYS: u32 = 12;
+/// Watches on one stream.
+const WATCHES_PER_STREAM: usize = 5;
+/// How far from the current revision a watch begins.
+const START_DISTANCE: i64 = 100;
+/// How long a stream stays open.
+const STREAM_LASTING_MS: std::ops::Range<u64> = 500..5000;
+/// Between two questions for progress.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(300);
+/// Longest that a watch on a healed cluster may be behind.
+const BEHIND_MAX: Duration = Duration::from_secs(10);
+/// The first process number of watches: no client comes so far, and the last clients are behind.
+const PROCESSES: u32 = 2_000_000_000;
+
+struct Watching {
+    prefix: String,
+    members: u32,
+    generator: Mutex<Generator>,
+    /// The highest revision that anybody was answered.
+    newest: AtomicI64,
+    watches: AtomicU32,
+}
+
+/// A watch that is open, or was.
+#[derive(Clone, Debug)]
+struct Open {
+    spec: WatchSpec,
+    process: u32,
+    /// All up to this revision was shown.
+    reached: i64,
+}
+
+impl Watching {
+    fn new(setup: &Setup) -> Self {
+        Self {
+            prefix: setup.prefix.clone(),
+            members: setup.members.max(1),
+            generator: Mutex::new(Generator::new(setup)),
+            newest: AtomicI64::new(0),
+            watches: AtomicU32::new(0),
+        }
+    }
+
+    fn generator(&self) -> MutexGuard<'_, Generator> {
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            let request = self.generator().next_write();
+            if let Ok((_, revision)) = client.exchange(&request).await? {
+                self.newest.fetch_max(revision, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn watch(&self, mut client: Client) -> std::io::Result<()> {
+        let mut earlier: Vec<Open> = Vec::new();
+        while client.turn().await {
+            let specs = {
+                let mut generator = self.generator();
+                let newest = self.newest.load(Ordering::Relaxed);
+                generator.next_watches(newest, &earlier)
+            };
+            let lasting = self.generator().next_lasting();
+            let first = self.watches.fetch_add(u32::try_from(specs.len()).unwrap_or(0), Ordering::Relaxed);
+            let processes = PROCESSES.saturating_add(first)..;
+            earlier =
+                processes.zip(specs).map(|(process, spec)| Open { spec, process, reached: 0 }).collect();
+            self.session(&mut client, &mut earlier, lasting).await?;
+        }
+        Ok(())
+    }
+
+    /// One stream, until its time is over, it breaks, or the run ends and it has shown everything.
+    async fn session(
+        &self,
+        client: &mut Client,
+        open: &mut [Open],
+        lasting: Duration,
+    ) -> std::io::Result<()> {
+        let Some(target) = client.take_member() else { return Ok(()) };
+        for watch in open.iter() {
+            client.note_watch(watch.process, Function::Watch, EventKind::Invoke, &watch.spec, None)?;
+        }
+        let specs: Vec<WatchSpec> = open.iter().map(|watch| watch.spec.clone()).collect();
+        let ended = match target.client.watch(&specs).await {
+            Ok(stream) => self.follow(client, open, stream, lasting).await?,
+            Err(status) => status,
+        };
+        for watch in open.iter() {
+            client.note_watch_end(watch.process, EventKind::Info, ended.message())?;
+        }
+        Ok(())
+    }
+
+    async fn follow(
+        &self,
+        client: &Client,
+        open: &mut [Open],
+        mut stream: WatchStream,
+        lasting: Duration,
+    ) -> std::io::Result<Status> {
+        let mut ends = Instant::now() + lasting;
+        let mut last_wanted = None;
+        let mut questions = tokio::time::interval(PROGRESS_PERIOD);
+        loop {
+            tokio::select! {
+                biased;
+                () = client.stopped(), if last_wanted.is_none() => {
+                    last_wanted = Some(self.newest.load(Ordering::Relaxed));
+                    ends = Instant::now() + BEHIND_MAX;
+                }
+                () = tokio::time::sleep_until(ends) => break,
+                response = stream.next() => match response {
+                    Ok(watched) => self.take(client, open, watched)?,
+                    Err(status) => return Ok(status),
+                },
+                _ = questions.tick() => if let Err(status) = stream.ask_progress() { return Ok(status) },
+            }
+            // Progress is not told on a stream with a watch that begins in the future (etcd pull request 20229): what shows
+            // nothing there may have nothing to show.
+            let is_over = |wanted| {
+                open.iter().any(|watch| watch.spec.from > wanted)
+                    || open.iter().all(|watch| !watch.is_behind(wanted))
+            };
+            if last_wanted.is_some_and(is_over) {
+                return Ok(Status::ok("the run is over"));
+            }
+        }
+        for watch in open.iter().filter(|watch| last_wanted.is_some_and(|wanted| watch.is_behind(wanted))) {
+            let wanted = last_wanted.unwrap_or(0);
+            let error = format!(
+                "it has shown all up to {}, but not up to {wanted} within {BEHIND_MAX:?}",
+                watch.reached
+            );
+            client.note_watch_end(watch.process, EventKind::Fail, &error)?;
+        }
+        Ok(Status::ok("its time is over"))
+    }
+
+    fn take(&self, client: &Client, open: &mut [Open], watched: Watched) -> std::io::Result<()> {
+        let Watched { watch, revision, is_creation, notice } = watched;
+        self.newest.fetch_max(revision, Ordering::Relaxed);
+        let all = 0..open.len();
+        for place in all.filter(|place| watch.is_none_or(|watch| watch == *place)) {
+            let Some(watch) = open.get_mut(place) else { continue };
+            if is_creation {
+                client.note_watch(watch.process, Function::Watch, EventKind::Ok, &(), Some(revision))?;
+                if watch.spec.from == 0 {
+                    watch.reached = revision;
+                }
+            }
+            if is_creation && notice.canceled.is_none() {
+                continue;
+            }
+            client.note_watch(watch.process, Function::Notice, EventKind::Ok, &notice, Some(revision))?;
+            // A part of a revision is not all of it.
+            let whole = notice.events.last().filter(|_| !notice.is_fragment);
+            let shown = whole.map(|event| event.revision);
+            let progress = notice.is_progress.then_some(revision);
+            watch.reached = watch.reached.max(shown.or(progress).unwrap_or(0));
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Whether it has yet to show what happened up to `wanted`.
+    fn is_behind(&self, wanted: i64) -> bool {
+        self.reached < wanted
+    }
+}
+
+impl Workload for Watching {
+    fn work(self: Arc<Self>, client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        // Clients go round the members: so there are writers and watchers on each.
+        let is_writer = (client.number() / self.members).is_multiple_of(2);
+        async move { if is_writer { self.write(client).await } else { self.watch(client).await } }.boxed()
+    }
+
+    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+        async move {
+            let _ = client.exchange(&read_folder(&format!("{}watch/", self.prefix))).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// Draws writes and watches from a seed.
+struct Generator {
+    prefix: String,
+    random: StdRng,
+    values: Counter,
+}
+
+impl Generator {
+    fn new(setup: &Setup) -> Self {
+        let random = StdRng::seed_from_u64(setup.seed);
+        Self { prefix: setup.prefix.clone(), random, values: Counter::default() }
+    }
+
+    fn key(&self, number: u32) -> String {
+        format!("{}watch/{number:02}", self.prefix)
+    }
+
+    fn next_key(&mut self) -> String {
+        let number = self.random.random_range(0..KEYS);
+        self.key(number)
+    }
+
+    fn next_write(&mut self) -> Request {
+        match self.random.random_range(0..10_u8) {
+            0..=5 => self.put(None),
+            6 | 7 => Request::Delete(Delete { key: self.next_key(), end: None }),
+            // Neighbours, so that a watch sees several changes of one revision.
+            _ => {
+                let first = self.random.random_range(0..KEYS - 3);
+                let mut then: Vec<Request> =
+                    (first..first + 3).map(|number| self.put(Some(number))).collect();
+                if self.random.random_bool(0.3) {
+                    let key = self.key(first + 3);
+                    then.push(Request::Delete(Delete { key, end: None }));
+                }
+                Request::Txn(Txn { then, ..Txn::default() })
+            }
+        }
+    }
+
+    fn put(&mut self, number: Option<u32>) -> Request {
+        let key = match number {
+            Some(number) => self.key(number),
+            None => self.next_key(),
+        };
+        Request::Put(Put { key, value: self.values.next().to_string(), ..Put::default() })
+    }
+
+    /// Goes on where earlier watches were, or begins others anywhere.
+    fn next_watches(&mut self, newest: i64, earlier: &[Open]) -> Vec<WatchSpec> {
+        if !earlier.is_empty() && self.random.random_bool(0.7) {
+            let resumed = earlier.iter().map(|watch| {
+                let from = (watch.reached + 1).max(watch.spec.from);
+                // A watch of what comes next that showed nothing begins anew.
+                let from = if watch.reached == 0 && watch.spec.from == 0 { 0 } else { from };
+                WatchSpec { from, ..watch.spec.clone() }
+            });
+            return resumed.collect();
+        }
+        (0..WATCHES_PER_STREAM).map(|_| self.next_watch(newest)).collect()
+    }
+
+    fn next_watch(&mut self, newest: i64) -> WatchSpec {
+        let folder = format!("{}watch/", self.prefix);
+        let (key, end) = match self.random.random_range(0..4_u8) {
+            0 => (self.next_key(), None),
+            1 => {
+                let first = self.random.random_range(0..KEYS - 4);
+                let count = self.random.random_range(1..=4_u32);
+                (self.key(first), Some(self.key(first + count)))
+            }
+            // All that begins with the same digit.
+            2 => (format!("{folder}0"), Some(format!("{folder}1"))),
+            _ => (folder.clone(), Some(folder_end(&folder))),
+        };
+        let distance = self.random.random_range(-START_DISTANCE..=START_DISTANCE);
+        let from = if self.random.random_bool(0.1) { 0 } else { (newest + distance).max(1) };
+        let filter = self.random.random_range(0..10_u8);
+        WatchSpec {
+            key,
+            end,
+            from,
+            prev_kv: self.random.random_bool(0.5),
+            no_put: filter == 0,
+            no_delete: filter == 1,
+            fragment: self.random.random_bool(0.3),
+            progress_notify: self.random.random_bool(0.3),
+        }
+    }
+
+    fn next_lasting(&mut self) -> Duration {
+        Duration::from_millis(self.random.random_range(STREAM_LASTING_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generator() -> Generator {
+        Generator::new(&Setup { seed: 1, prefix: String::new(), members: 3 })
+    }
+
+    #[test]
+    fn watches_of_every_kind_begin_around_the_current_revision() {
+        let mut generator = generator();
+        let specs: Vec<WatchSpec> = (0..400).map(|_| generator.next_watch(1000)).collect();
+        let count = |is: fn(&WatchSpec) -> bool| specs.iter().filter(|spec| is(spec)).count();
+        for found in [
+            count(|spec| spec.end.is_none()),
+            count(|spec| spec.from == 0),
+            count(|spec| (900..1000).contains(&spec.from)),
+            count(|spec| (1001..=1100).contains(&spec.from)),
+            count(|spec| spec.no_put),
+            count(|spec| spec.no_delete),
+            count(|spec| spec.fragment && spec.prev_kv),
+        ] {
+            assert!(found > 10, "{found}");
+        }
+        assert!(specs.iter().all(|spec| spec.from == 0 || (900..=1100).contains(&spec.from)));
+        assert!(specs.iter().all(|spec| spec.end.as_ref().is_none_or(|end| *end > spec.key)));
+    }
+
+    #[test]
+    fn a_resumed_watch_goes_on_behind_what_it_has_shown() {
+        let mut generator = generator();
+        let spec = WatchSpec { key: "k".to_owned(), from: 7, ..WatchSpec::default() };
+        let earlier =
+            [Open { spec: spec.clone(), process: 0, reached: 9 }, Open { spec, process: 1, reached: 0 }];
+        let mut resumed = generator.next_watches(1000, &earlier);
+        while resumed.len() != 2 {
+            resumed = generator.next_watches(1000, &earlier);
+        }
+        let from: Vec<i64> = resumed.iter().map(|spec| spec.from).collect();
+        assert_eq!(from, [10, 7]);
+    }
+}
