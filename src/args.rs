@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use nodeagent::cni::plugin;
 
 use crate::outcome::Usage;
-use crate::{agent, image, kubeconfig, server, token, up};
+use crate::{agent, image, kubeconfig, server, telemetry, token, up};
 
 /// A highly available Kubernetes control plane without etcd.
 #[derive(Parser)]
@@ -81,7 +81,10 @@ pub fn run() -> Result<ExitCode> {
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Kubeconfig(command) => kubeconfig::run(&command),
-        Command::Chaos(args) => chaos::cli::run(args, simulation::SIMULATOR),
+        Command::Chaos(args) => {
+            telemetry::start_if_asked();
+            chaos::cli::run(args, simulation::SIMULATOR)
+        }
         Command::Bench(args) => chaos::load::run(args),
     }
 }

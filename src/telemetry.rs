@@ -23,6 +23,13 @@ pub fn start_at(level: &str) {
     install(level, BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal());
 }
 
+/// Logs to standard error where `KEELSON_LOG` says what: for programs that speak to a person otherwise.
+pub fn start_if_asked() {
+    if std::env::var_os("KEELSON_LOG").is_some() {
+        start();
+    }
+}
+
 /// Logs to the end of a file.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use crate::engine::{Batch, Engine, EngineError};
 use crate::env::engines::FsEngines;
 use crate::level::Levels;
 use crate::mvcc::{Assembly, Numbers, Store};
+use crate::raft::convert;
 use crate::raft::founding;
 use crate::raft::state_machine::Found;
 use crate::raft::together::{Mismatch, check_together};
@@ -68,10 +69,13 @@ impl Remains {
         let found = Found::read(&FsEngines::new(&lock.database()), Levels::SUPPORTED)?;
         check_together(&found, &log)
             .map_err(|source| RemainsError::Apart { path: path.to_owned(), source })?;
-        let applied = found.applied();
-        let mut entries = log.into_recovered()?.entries;
+        let applied = found.applied().map(convert::position);
+        let recovered = log.into_recovered()?;
+        let is_overruled = applied.is_some_and(|applied| recovered.is_overruled(applied));
+        let mut entries = recovered.entries;
         // The database may not have written anything yet; then the log has it all.
-        entries.retain(|entry| Some(entry.id.index) > applied);
+        let applied_index = applied.map(|applied| applied.index);
+        entries.retain(|entry| !is_overruled && Some(entry.id.index) > applied_index);
         let store = found.into_store().filter(|_| applied.is_some() || !entries.is_empty());
         let store = store.ok_or_else(|| RemainsError::NoState { path: path.to_owned() })?;
         Ok(Self { store, disk, entries, seed: seed(), _lock: lock })

@@ -150,13 +150,22 @@ pub(crate) fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> wire::SnapshotMeta {
     }
 }
 
+/// # Errors
+/// When the entries do not follow each other: what lies between them would be missing from the log.
 pub(crate) fn append_request(request: wire::AppendRequest) -> Result<AppendRequest, Malformed> {
-    Ok(AppendRequest {
+    let request = AppendRequest {
         vote: vote(request.vote.ok_or(Malformed("append vote"))?),
         prev_log_id: request.previous.map(log_id),
         entries: request.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
         leader_commit: request.committed.map(log_id),
-    })
+    };
+    if is_consecutive(&request) { Ok(request) } else { Err(Malformed("order of entries")) }
+}
+
+/// Whether each entry stands right behind the one before it, and the first behind the one that the request builds on.
+pub(crate) fn is_consecutive(request: &AppendRequest) -> bool {
+    let first = request.prev_log_id.map_or(0, |previous| previous.index() + 1);
+    (first..).zip(&request.entries).all(|(index, entry)| entry.log_id().index() == index)
 }
 
 pub(crate) fn append_request_to_wire(request: &AppendRequest) -> wire::AppendRequest {
@@ -217,6 +226,26 @@ pub(crate) fn vote_response_to_wire(response: &VoteResponse) -> wire::VoteRespon
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns whether a request is taken that builds on an entry and has these.
+    fn is_taken(previous: Option<u64>, entries: &[u64]) -> bool {
+        let entry = |index: &u64| Entry { log_id: LogId::new_term_index(1, *index), payload: Payload::Blank };
+        let request = AppendRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: previous.map(|index| LogId::new_term_index(1, index)),
+            entries: entries.iter().map(entry).collect(),
+            leader_commit: None,
+        };
+        append_request(append_request_to_wire(&request)).is_ok()
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_each_other_are_refused() {
+        assert!(is_taken(None, &[0, 1]) && is_taken(Some(4), &[5, 6]) && is_taken(Some(4), &[]));
+        for (previous, entries) in [(None, [1, 2]), (Some(4), [6, 7]), (Some(4), [5, 7]), (Some(4), [4, 5])] {
+            assert!(!is_taken(previous, &entries), "{previous:?} {entries:?}");
+        }
+    }
 
     #[test]
     fn a_small_command_does_not_keep_the_buffer_that_it_came_in() {

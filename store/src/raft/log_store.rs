@@ -189,7 +189,7 @@ impl Ring {
         self.evict_from = index;
     }
 
-    /// Copies what is needed to read a range: entries, or where they stand.
+    /// Copies what is needed to read a range: entries, or where they stand. What is purged is left out, so the first may be a later one.
     fn collect(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Found> {
         let Some(first) = self.first_index() else { return Vec::new() };
         let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);

@@ -11,7 +11,7 @@
 //! - [`convert`]: openraft's types to and from the wire.
 //! - [`log_store`]: the log on the WAL with its newest part in memory; [`log_driver`] starts what writes it.
 //! - [`state_machine`]: applies to the MVCC core, builds and installs snapshots; [`saved_index`] spares a start most rows.
-//! - [`network`], [`server`]: what members ask each other, both ends; [`coalesce`] and [`forward`] save messages.
+//! - [`network`], [`server`]: what members ask each other, both ends; [`append`]: the stream of entries; [`coalesce`] and [`forward`] save messages.
 //! - [`address_book`]: where members are now; [`admission`]: how many proposals are taken at a time.
 //! - [`members`]: who belongs to the cluster; [`reconfigure`] changes it, and [`change_wire`] carries changes to the leader.
 //! - [`founding`]: the same for a state that is copied out or brought in.
@@ -25,6 +25,7 @@
 
 pub(crate) mod address_book;
 mod admission;
+mod append;
 pub(crate) mod change_wire;
 pub(crate) mod coalesce;
 pub(crate) mod convert;

@@ -1,8 +1,8 @@
 //! The asking end of peer calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -23,13 +23,12 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::address_book::{AddressBook, Target};
+use super::append::{self, ANSWER_TIMEOUT, Answers, Sent};
 use super::coalesce::coalesce;
 use super::convert::{self, Malformed, VoteKind};
 use super::snapshot::{self, SnapshotData};
 use super::state_machine::SnapshotOf;
-use super::types::{
-    AppendRequest, AppendResponse, LogId, Member, TypeConfig, Vote, VoteRequest, VoteResponse,
-};
+use super::types::{AppendRequest, AppendResponse, Member, TypeConfig, Vote, VoteRequest, VoteResponse};
 use crate::net::Net;
 
 /// Metadata key of the sender's identity.
@@ -42,9 +41,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Finds a peer that vanished without closing; well below what a person notices, above a scheduling hiccup.
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// An append that is not answered in this time is sent anew. openraft asks for 0.75 heartbeats, but a disk may need
-/// longer for one sync, and heartbeats have a connection of their own.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before an unreachable peer is tried again; short, because its return ends a time without redundancy.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -295,7 +291,7 @@ pub(crate) fn never_sent(status: &Status) -> bool {
     false
 }
 
-fn rpc_error(status: Status) -> RpcError {
+pub(super) fn rpc_error(status: Status) -> RpcError {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition | Code::Cancelled => {
             RPCError::Unreachable(Unreachable::new(&status))
@@ -304,12 +300,9 @@ fn rpc_error(status: Status) -> RpcError {
     }
 }
 
-fn malformed(malformed: Malformed) -> RpcError {
+pub(super) fn malformed(malformed: Malformed) -> RpcError {
     RPCError::Network(NetworkError::new(&malformed))
 }
-
-/// Where each request of an append stream begins and ends, until it is answered.
-type Outstanding = Arc<Mutex<VecDeque<(Option<LogId>, Option<LogId>)>>>;
 
 impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = SnapshotData;
@@ -319,6 +312,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RpcError> {
+        if !convert::is_consecutive(&rpc) {
+            return Err(append::purged());
+        }
         let exchange = self.exchange(convert::append_request_to_wire(&rpc));
         let response = match tokio::time::timeout(option.soft_ttl(), exchange).await {
             Ok(response) => response.map_err(rpc_error)?,
@@ -339,14 +335,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         if self.appending == Appending::InTurn {
             return stream_append_sequential(self, input, option);
         }
-        let outstanding = Outstanding::default();
-        let sent = Arc::clone(&outstanding);
-        let requests = coalesce(input, self.target.id).map(move |request| {
-            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-            lock(&sent).push_back((request.prev_log_id, last));
-            convert::append_request_to_wire(&request)
-        });
-        let request = self.request(requests);
+        let sent = Sent::default();
+        let request = self.request(sent.messages(coalesce(input, self.target.id)));
         Box::pin(async move {
             let call = self.client.stream_append(request);
             let responses = match in_time(ANSWER_TIMEOUT, call).await {
@@ -357,7 +347,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                     return Err(rpc_error(status));
                 }
             };
-            let answers = Answers { responses, outstanding };
+            let answers = Answers { responses, sent };
             let answers = stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
@@ -420,44 +410,6 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(std::iter::repeat(BACKOFF)))
     }
-}
-
-struct Answers {
-    responses: tonic::Streaming<wire::AppendResponse>,
-    outstanding: Outstanding,
-}
-
-impl Answers {
-    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
-        loop {
-            let had_outstanding = !lock(&self.outstanding).is_empty();
-            match tokio::time::timeout(ANSWER_TIMEOUT, self.responses.message()).await {
-                Ok(Ok(Some(response))) => return Some(self.answer(response)),
-                Ok(Ok(None)) => return None,
-                Ok(Err(status)) => return Some(Err(rpc_error(status))),
-                // An idle stream is no fault; a request without an answer is one.
-                Err(_) if had_outstanding => {
-                    let status = Status::deadline_exceeded("no answer on the append stream");
-                    return Some(Err(rpc_error(status)));
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn answer(&self, response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
-        let (previous, last) =
-            lock(&self.outstanding).pop_front().ok_or_else(|| malformed(Malformed("unasked answer")))?;
-        let response = convert::append_response(response).map_err(malformed)?;
-        if matches!(response, AppendResponse::Conflict) && previous.is_none() {
-            return Err(malformed(Malformed("conflict before the first entry")));
-        }
-        Ok(response.into_stream_result(previous, last))
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Turns this member's state into the messages of a snapshot.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Load};
+use super::convert;
 use super::forward::{Forwarding, Reason, Waiters};
 use super::log_driver::{StartedLog, start_log};
 use super::log_store::Shared;
@@ -173,7 +174,10 @@ impl Node {
             database: env.engines.directory(),
             source,
         })?;
-        let (wal, recovered) = log.start().map_err(log_failed)?;
+        let (mut wal, mut recovered) = log.start().map_err(log_failed)?;
+        if let Some(applied) = found.applied() {
+            wal.drop_overruled(&mut recovered, convert::position(applied)).map_err(log_failed)?;
+        }
         let shared = Shared::new(Arc::clone(&env.disk), recovered, config.wal.cache_bytes_max)
             .map_err(|error| StartError::Malformed(error.to_string()))?;
         let machine = Machine::open(&env, Arc::<Waiters>::clone(&waiters), found).map_err(engine_failed)?;
@@ -459,7 +463,7 @@ impl Node {
         deadline: Instant,
     ) -> Result<Reply, ProposeError> {
         let request =
-            wire::ProposeRequest { proposal: Some(super::convert::proposal_to_wire(proposal.clone())), term };
+            wire::ProposeRequest { proposal: Some(convert::proposal_to_wire(proposal.clone())), term };
         let sent_in = self.leader().1;
         let sending = self.forwarding.send(leader, || self.peer(leader), request);
         let mut receipt = match tokio::time::timeout_at(deadline, sending).await {

@@ -113,7 +113,9 @@ impl peer_server::Peer for PeerService {
         let node = Arc::clone(&self.node);
         let requests = stream::unfold((request.into_inner(), node), |(mut messages, node)| async move {
             let message = messages.message().await.ok()??;
-            let request: AppendRequest = convert::append_request(message).ok()?;
+            let request: AppendRequest = convert::append_request(message)
+                .inspect_err(|error| tracing::warn!(%error, "a peer sends what is no append request"))
+                .ok()?;
             node.note_append(&request.vote);
             Some((request, (messages, node)))
         });
@@ -342,54 +344,20 @@ impl PeerService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{SLOW_AFTER, Timing};
+    use crate::env::Place;
     use crate::env::engines::SimEngines;
-    use crate::env::{Env, EnvParts, Place};
-    use crate::level::Levels;
-    use crate::member::Leases;
-    use crate::net::TcpNet;
-    use crate::raft::network::Identity;
-    use crate::raft::node::NodeConfig;
-    use crate::raft::state_machine::{AppliedEntry, Observer};
-    use crate::wal::WalConfig;
+    use crate::raft::tests;
     use crate::wal::disk::FreeSpace;
     use crate::wal::disk_sim::SimDisk;
-
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn applied(&self, _entry: AppliedEntry) {}
-
-        fn replaced(&self, _store: &mvcc::Store) {}
-    }
 
     /// Returns the peer port of a member, and the faults that it ended with.
     async fn service() -> (PeerService, Arc<Mutex<Vec<String>>>) {
         let faults: Arc<Mutex<Vec<String>>> = Arc::default();
         let told = Arc::clone(&faults);
-        let env = Env::new(EnvParts {
-            place: Place::Simulation,
-            disk: Arc::new(SimDisk::new(1)),
-            engines: Arc::new(SimEngines::default()),
-            net: Arc::new(TcpNet::default()),
-            fatal: Arc::new(move |line| told.lock().unwrap().push(line.to_owned())),
-            seed: 1,
-        });
-        let config = NodeConfig {
-            identity: Identity { cluster_id: 1, member_id: 1, incarnation: 1 },
-            name: "m".to_owned(),
-            client_urls: Vec::new(),
-            joins: false,
-            timing: Timing::default(),
-            wal: WalConfig { segment_bytes: 64 * 1024, ..WalConfig::default() },
-            snapshot_entries: 100,
-            entries_kept: None,
-            slow_after: SLOW_AFTER,
-            levels: Levels::SUPPORTED,
-        };
-        let leases = Arc::new(Leases::new(&env, config.timing));
+        let fatal = Arc::new(move |line: &str| told.lock().unwrap().push(line.to_owned()));
+        let env = tests::env(Place::Simulation, SimDisk::new(1), SimEngines::default(), fatal);
         let stop = CancellationToken::new();
-        let node = Node::start(env, config, Box::new(Nobody), leases, stop.clone()).await.unwrap();
+        let node = tests::start(env, stop.clone()).await.unwrap();
         (PeerService::new(node, stop), faults)
     }
 

@@ -164,9 +164,9 @@ impl Found {
         self.store
     }
 
-    /// Returns the index of the last applied entry.
-    pub(crate) fn applied(&self) -> Option<u64> {
-        self.replication.applied.map(|id| id.index())
+    /// Returns the last applied entry.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.replication.applied
     }
 
     /// Whether a member was removed from the cluster.

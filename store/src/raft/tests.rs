@@ -7,22 +7,29 @@ use std::sync::{Arc, Mutex};
 use openraft::StorageError;
 use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
 
+use super::convert;
 use super::log_store::{LogStore, Shared};
+use super::network::Identity;
+use super::node::{Node, NodeConfig, StartError};
 use super::state_machine::{AppliedEntry, Found, Machine, Observer, StateMachine};
 use super::types::{Entry, LogId, Member, Membership, Payload, Proposal, SnapshotMeta, TypeConfig};
+use crate::config::{SLOW_AFTER, Timing};
 use crate::engine::{Engine, EngineError, MemoryEngine};
 use crate::env::engines::SimEngines;
 use crate::env::{Engines, Env, EnvParts, Fatal, Place};
 use crate::level::{Level, Levels, RaiseLevel, UnsupportedLevel};
+use crate::member::Leases;
 use crate::mvcc::{Command, Store};
 use crate::net::TcpNet;
 use crate::wal::disk_sim::SimDisk;
 use crate::wal::driver::Driver;
-use crate::wal::{Wal, WalConfig};
+use crate::wal::{self, Record, Wal, WalConfig};
 use crate::wire::encode_command;
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Observer for Nobody {
     fn applied(&self, _entry: AppliedEntry) {}
@@ -30,15 +37,33 @@ impl Observer for Nobody {
     fn replaced(&self, _store: &Store) {}
 }
 
-fn env(engines: SimEngines, fatal: Fatal) -> Env {
+pub(super) fn env(place: Place, disk: SimDisk, engines: SimEngines, fatal: Fatal) -> Env {
     Env::new(EnvParts {
-        place: Place::Machine,
-        disk: Arc::new(SimDisk::new(1)),
+        place,
+        disk: Arc::new(disk),
         engines: Arc::new(engines),
         net: Arc::new(TcpNet::default()),
         fatal,
         seed: 1,
     })
+}
+
+/// Starts the member of a cluster that nobody else belongs to.
+pub(super) async fn start(env: Env, stop: CancellationToken) -> Result<Arc<Node>, StartError> {
+    let config = NodeConfig {
+        identity: Identity { cluster_id: 1, member_id: 1, incarnation: 1 },
+        name: "m".to_owned(),
+        client_urls: Vec::new(),
+        joins: false,
+        timing: Timing::default(),
+        wal: WalConfig { segment_bytes: 64 * 1024, ..WalConfig::default() },
+        snapshot_entries: 100,
+        entries_kept: None,
+        slow_after: SLOW_AFTER,
+        levels: Levels::SUPPORTED,
+    };
+    let leases = Arc::new(Leases::new(&env, config.timing));
+    Node::start(env, config, Box::new(Nobody), leases, stop).await
 }
 
 fn machine(env: &Env) -> Arc<Machine> {
@@ -53,7 +78,8 @@ struct Builder {
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
     async fn build(&self) -> Result<((), LogStore, StateMachine), StorageError<TypeConfig>> {
-        let env = env(SimEngines::default(), Arc::new(|message| panic!("{message}")));
+        let fatal: Fatal = Arc::new(|message| panic!("{message}"));
+        let env = env(Place::Machine, SimDisk::new(1), SimEngines::default(), fatal);
         let config = WalConfig {
             segment_bytes: 64 * 1024,
             cache_bytes_max: self.cache_bytes_max,
@@ -104,7 +130,8 @@ impl Applying {
     async fn start() -> Self {
         let (engines, ended) = (SimEngines::default(), Arc::<Mutex<Vec<String>>>::default());
         let told = Arc::clone(&ended);
-        let env = env(engines.clone(), Arc::new(move |line| told.lock().unwrap().push(line.to_owned())));
+        let fatal: Fatal = Arc::new(move |line| told.lock().unwrap().push(line.to_owned()));
+        let env = env(Place::Machine, SimDisk::new(1), engines.clone(), fatal);
         let mut applying = Self { engines, machine: StateMachine { machine: machine(&env) }, ended, last: 0 };
         let members = BTreeMap::from([(1, Member::default()), (2, Member::default())]);
         let membership = Membership::new(vec![BTreeSet::from([1])], members).unwrap();
@@ -183,6 +210,35 @@ async fn a_state_of_a_level_that_is_not_supported_is_neither_opened_nor_taken_ov
     assert!(Found::read(&engines, Levels::SUPPORTED).is_ok());
     let held = Found::read(&engines, Levels::up_to(Level::FIRST)).map(|_| ()).unwrap_err();
     assert!(matches!(held, EngineError::Level(UnsupportedLevel::Held { .. })), "{held}");
+}
+
+/// It took over a state of term 2 in the place of entries that the leader of term 1 wrote and nobody committed. The state was durable and
+/// their removal was not.
+#[tokio::test]
+async fn a_member_whose_power_went_while_it_took_over_a_state_starts_without_what_the_state_overrules() {
+    let (disk, engines) = (SimDisk::new(1), SimEngines::default());
+    let env = env(Place::Simulation, disk.clone(), engines, Arc::new(|message| panic!("{message}")));
+    let (mut wal, _) = Wal::open(Arc::clone(&env.disk), WalConfig::default()).unwrap();
+    wal.submit(Record::Vote(wal::Vote { term: 2, voted_for: 2, committed: true }));
+    for index in 0..9 {
+        let overruled = Entry { log_id: LogId::new_term_index(1, index), payload: Payload::Blank };
+        let bytes = convert::entry_to_wire(&overruled).encode_to_vec().into();
+        wal.submit(Record::Entry(wal::Entry { id: convert::position(overruled.log_id), bytes }));
+    }
+    wal.flush().unwrap();
+    drop(wal);
+    let taken_over = Entry { log_id: LogId::new_term_index(2, 5), payload: Payload::Blank };
+    let mut machine = StateMachine { machine: machine(&env) };
+    machine.apply(futures::stream::iter([Ok((taken_over, None))])).await.unwrap();
+    machine.machine.flush().unwrap();
+    drop(machine);
+    let stop = CancellationToken::new();
+    let node = start(env, stop.clone()).await.unwrap();
+    assert_eq!(node.last_log_index(), 5);
+    node.stop(&stop).await;
+    let (_, recovered) = Wal::open(Arc::new(disk), WalConfig::default()).unwrap();
+    let taken_over = Some(wal::LogPosition { term: 2, index: 5 });
+    assert_eq!((recovered.state.last, recovered.entries.len()), (taken_over, 0));
 }
 
 /// What a version without levels reads is the same as before until the level is raised, and refused from then on.

@@ -19,7 +19,7 @@ pub enum Mismatch {
 /// Log and database must be of one piece (safety rule 4). The log is made first, so a database without one has lost it.
 pub(crate) fn check_together(found: &Found, log: &Inspected) -> Result<(), Mismatch> {
     let LogState { vote, purged, last, committed: _ } = log.sum();
-    let applied = found.applied();
+    let applied = found.applied().map(|id| id.index());
     if applied.is_some() && vote.is_none() {
         return Err(Mismatch::Vote);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::disk::{Disk, FreeSpace, is_full};
-use super::record::{self, Hole, LogState, RECORD_HEADER_BYTES, Record};
+use super::record::{self, Hole, LogPosition, LogState, RECORD_HEADER_BYTES, Record};
 use super::recover::{self, Recovered, Replay};
 use super::segment::{self, BATCH_HEADER_BYTES, HeadState, Location, block_ceil};
 
@@ -180,6 +180,25 @@ impl Wal {
     /// When the disk fails, is full, or holds bytes that were synced once and are not intact now.
     pub fn open(disk: Arc<dyn Disk>, config: WalConfig) -> Result<(Self, Recovered), WalError> {
         Self::inspect(disk, config)?.start()
+    }
+
+    /// Drops the entries of a log that is overruled by what is applied ([`Recovered::is_overruled`]).
+    ///
+    /// # Errors
+    /// As [`Wal::flush`].
+    pub fn drop_overruled(
+        &mut self,
+        recovered: &mut Recovered,
+        applied: LogPosition,
+    ) -> Result<(), WalError> {
+        if !recovered.is_overruled(applied) {
+            return Ok(());
+        }
+        self.submit(Record::TruncateAfter(self.state.purged));
+        self.submit(Record::PurgedUpto(applied));
+        self.flush()?;
+        *recovered = Recovered { state: self.state, entries: VecDeque::new() };
+        Ok(())
     }
 
     /// Takes a record; it is written by the next [`Wal::flush`].

@@ -26,6 +26,21 @@ pub struct Recovered {
     pub entries: VecDeque<LoggedEntry>,
 }
 
+impl Recovered {
+    /// Whether another entry stands in the place of the last applied one. The leader that wrote it was deposed before anybody committed it,
+    /// and all behind it is of its kind.
+    ///
+    /// Such entries come back when the power goes just after a whole state was taken over in their place: the state is durable by
+    /// then, and nothing waits for their removal to be.
+    #[must_use]
+    pub fn is_overruled(&self, applied: LogPosition) -> bool {
+        let first = self.entries.front().map(|entry| entry.id.index);
+        let place = first.and_then(|first| applied.index.checked_sub(first));
+        let rival = place.and_then(|place| self.entries.get(usize::try_from(place).ok()?));
+        rival.is_some_and(|rival| rival.id != applied)
+    }
+}
+
 /// The proven part of the log and the tail that must be written again.
 #[derive(Default)]
 pub(crate) struct Replay {

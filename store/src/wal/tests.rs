@@ -385,6 +385,34 @@ fn foreign_version_is_refused() {
     assert!(matches!(open(&disk), Err(WalError::Version { found: 9, .. })));
 }
 
+/// Returns a log of entries of term 1 that was opened by a member whose state ends at `applied`, and what it goes on with.
+fn beside_a_state(applied: LogPosition) -> (Wal, Recovered) {
+    let disk = SimDisk::new(12);
+    let (mut wal, _) = open(&disk).unwrap();
+    (0..8).for_each(|index| wal.submit(entry(1, index, 100)));
+    wal.submit(Record::PurgedUpto(position(1, 1)));
+    wal.flush().unwrap();
+    drop(wal);
+    let (mut wal, mut recovered) = open(&disk).unwrap();
+    wal.drop_overruled(&mut recovered, applied).unwrap();
+    let on_disk = Wal::inspect(Arc::new(disk.clone()), SMALL).unwrap().into_recovered().unwrap();
+    assert_eq!(Model::of(&recovered, &disk), Model::of(&on_disk, &disk), "{applied:?}");
+    (wal, recovered)
+}
+
+#[test]
+fn entries_go_only_where_the_state_holds_another_one_in_the_place_of_its_last() {
+    for applied in [position(1, 1), position(1, 5), position(1, 7), position(2, 8), position(2, 20)] {
+        assert_eq!(beside_a_state(applied).1.entries.len(), 6, "{applied:?}");
+    }
+    for applied in [position(2, 2), position(2, 5), position(3, 7)] {
+        let (mut wal, recovered) = beside_a_state(applied);
+        assert_eq!((recovered.entries.len(), recovered.state.last), (0, Some(applied)));
+        wal.submit(entry(3, applied.index + 1, 10));
+        wal.flush().unwrap();
+    }
+}
+
 #[test]
 fn inspecting_a_log_with_a_torn_tail_changes_nothing_and_tells_what_a_start_finds() {
     let disk = SimDisk::new(9);
