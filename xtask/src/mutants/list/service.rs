@@ -442,4 +442,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "lib watch::intervals::tests::a_key_of_one_in_many_ranges_is_found_without_looking_at_the_others",
         ],
     },
+    Mutant {
+        name: "sent-with-a-hole",
+        file: "store/src/raft/append.rs",
+        original: "!convert::is_consecutive(request)",
+        mutated: "false",
+        breaks: "a follower is sent what is left of entries that were purged meanwhile",
+        killed_by: &[
+            "lib raft::append::tests::nothing_is_sent_from_where_entries_are_missing_and_raft_hears_of_it",
+        ],
+    },
+    Mutant {
+        name: "hole-taken",
+        file: "store/src/raft/convert.rs",
+        original: "if is_consecutive(&request) { Ok(request) } else { Err(Malformed(\"order of entries\")) }",
+        mutated: "Ok(request)",
+        breaks: "a member takes entries of a peer between which some are missing",
+        killed_by: &["lib raft::convert::tests::entries_that_do_not_follow_each_other_are_refused"],
+    },
+    Mutant {
+        name: "overruled-entries-stay",
+        file: "store/src/raft/node.rs",
+        original: "wal.drop_overruled(&mut recovered, convert::position(applied)).map_err(log_failed)?;",
+        mutated: "",
+        breaks: "a member does not start whose power went right after it took over a state",
+        killed_by: &[
+            "lib raft::tests::a_member_whose_power_went_while_it_took_over_a_state_starts_without_what_the_state_overrules",
+        ],
+    },
 ];
