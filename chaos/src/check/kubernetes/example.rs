@@ -3,17 +3,26 @@
 use serde_json::{Value, json};
 
 use super::super::Record;
+use super::super::opinions::Opinion;
 use super::super::witness::LogEntry;
 use crate::history::{ApiAnswer, ApiCall, Event, EventKind, Function, Informed, KeyState, Process};
 
+/// Who judges an example.
+type Checker = fn(&Record) -> Result<Option<Opinion>, String>;
+
 /// Grows a record call by call.
-#[derive(Default)]
+#[derive(Clone)]
 pub(super) struct Example {
     pub events: Vec<Event>,
     pub log: Vec<LogEntry>,
+    checker: Checker,
 }
 
 impl Example {
+    pub(super) fn judged_by(checker: Checker) -> Self {
+        Self { events: Vec::new(), log: Vec::new(), checker }
+    }
+
     /// Adds an event; one nanosecond passes with each.
     pub(super) fn event(&mut self, process: u32, f: Function, kind: EventKind, value: Value) -> u64 {
         let index = u64::try_from(self.events.len()).unwrap();
@@ -61,8 +70,19 @@ impl Example {
         self.log.push(LogEntry { revision, key: key.to_owned(), state });
     }
 
-    pub(super) fn record(self) -> Record {
-        Record { events: self.events, logs: vec![("n1".to_owned(), self.log)], live: Vec::new() }
+    /// Returns what its checker says.
+    pub(super) fn opinion(&self) -> Opinion {
+        let mut log = self.log.clone();
+        log.sort_by_key(|entry| entry.revision);
+        let (events, logs) = (self.events.clone(), vec![("n1".to_owned(), log)]);
+        (self.checker)(&Record { events, logs, live: Vec::new() }).unwrap().unwrap()
+    }
+
+    /// Returns the rules that its checker finds broken; it must be able to judge all of it.
+    pub(super) fn rules(&self) -> Vec<&'static str> {
+        let opinion = self.opinion();
+        assert_eq!(opinion.unknown, Vec::<String>::new());
+        opinion.violations.into_iter().map(|violation| violation.rule).collect()
     }
 }
 

@@ -284,7 +284,7 @@ mod tests {
 
     /// Three leaders one after the other, each with four writes; each but the first tries to write once more when it is over.
     fn valid() -> Example {
-        let mut example = Example::default();
+        let mut example = Example::judged_by(opinion);
         for leader in 0..3_u64 {
             let (name, epoch) = (format!("c{leader}"), 100 * (leader + 1));
             let at = i64::try_from(epoch).unwrap();
@@ -306,16 +306,9 @@ mod tests {
         example
     }
 
-    fn rules(mut example: Example) -> Vec<&'static str> {
-        example.log.sort_by_key(|entry| entry.revision);
-        let opinion = opinion(&example.record()).unwrap().unwrap();
-        assert_eq!(opinion.unknown, Vec::<String>::new());
-        opinion.violations.into_iter().map(|violation| violation.rule).collect()
-    }
-
     #[test]
     fn a_valid_history_passes() {
-        assert_eq!(rules(valid()), [""; 0]);
+        assert_eq!(valid().rules(), [""; 0]);
     }
 
     #[test]
@@ -324,40 +317,40 @@ mod tests {
         let late = write("c0", 100, 77);
         example.log(210, LEDGER_KEY, Some(object(&late)));
         example.call(1, &late, done(210, Value::Null));
-        assert_eq!(rules(example), ["an overtaken leader acts", "write of a leader that was none"]);
+        assert_eq!(example.rules(), ["an overtaken leader acts", "write of a leader that was none"]);
     }
 
     #[test]
     fn each_broken_promise_is_found_by_its_name() {
         let mut renewed = valid();
         renewed.call(1, &ApiCall::Renew(tenancy("c0", 100)), held(0));
-        assert_eq!(rules(renewed), ["an overtaken leader acts"]);
+        assert_eq!(renewed.rules(), ["an overtaken leader acts"]);
 
         let mut two = valid();
         two.call(1, &ApiCall::Acquire(tenancy("c9", 0)), held(300));
-        assert_eq!(rules(two), ["two leaders of one epoch", "epoch from nowhere"]);
+        assert_eq!(two.rules(), ["two leaders of one epoch", "epoch from nowhere"]);
 
         let mut back = valid();
         back.log(250, "/keelson/leaders/other", Some(json!({ "identity": "c9" })));
         let other = Tenancy { lock: "other".to_owned(), ..tenancy("c9", 0) };
         back.call(1, &ApiCall::Acquire(other), held(250));
-        assert_eq!(rules(back), ["epoch went back"]);
+        assert_eq!(back.rules(), ["epoch went back"]);
 
         let mut replaced = valid();
         replaced.log(310, LOCK_KEY, Some(json!({ "identity": "c9" })));
-        assert_eq!(rules(replaced), ["leader replaced"]);
+        assert_eq!(replaced.rules(), ["leader replaced"]);
 
         let mut lost = valid();
         lost.log.retain(|entry| entry.revision != 303);
-        assert_eq!(rules(lost), ["acknowledged write lost"]);
+        assert_eq!(lost.rules(), ["acknowledged write lost"]);
 
         let mut done_all_the_same = valid();
         done_all_the_same.log(310, LEDGER_KEY, Some(object(&write("c2", 300, 51))));
-        assert_eq!(rules(done_all_the_same), ["refused write was done"]);
+        assert_eq!(done_all_the_same.rules(), ["refused write was done"]);
 
         let mut twice = valid();
         twice.log(310, LEDGER_KEY, Some(object(&write("c2", 300, 23))));
-        assert_eq!(rules(twice), ["write done twice"]);
+        assert_eq!(twice.rules(), ["write done twice"]);
     }
 
     #[test]
@@ -368,7 +361,7 @@ mod tests {
                 event.value["reason"] = json!("Conflict");
             }
         }
-        let opinion = opinion(&example.record()).unwrap().unwrap();
+        let opinion = example.opinion();
         assert!(opinion.unknown[0].contains("overtaken"), "{:?}", opinion.unknown);
     }
 }

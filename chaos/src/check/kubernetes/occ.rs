@@ -299,7 +299,7 @@ mod tests {
 
     /// Creates a list and appends to it, one element after the other.
     fn valid() -> Example {
-        let mut example = Example::default();
+        let mut example = Example::judged_by(|record| opinion(record, Limits::default()));
         let mut list = "1".to_owned();
         let mut at = 10;
         example.call(
@@ -323,12 +323,6 @@ mod tests {
         example
     }
 
-    fn rules(example: Example) -> Vec<&'static str> {
-        let opinion = opinion(&example.record(), Limits::default()).unwrap().unwrap();
-        assert_eq!(opinion.unknown, Vec::<String>::new());
-        opinion.violations.into_iter().map(|violation| violation.rule).collect()
-    }
-
     /// Changes the answer of the n-th event, counted from the end.
     fn answer(example: &mut Example, from_end: usize, value: Value) {
         let place = example.events.len() - from_end;
@@ -337,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_valid_history_passes() {
-        assert_eq!(rules(valid()), [""; 0]);
+        assert_eq!(valid().rules(), [""; 0]);
     }
 
     #[test]
@@ -345,19 +339,19 @@ mod tests {
         let mut lost = valid();
         let list = "1 2 3 4 5 6 7 8 9 10";
         answer(&mut lost, 1, json!({ "code": 200, "object": object(40, list) }));
-        assert!(rules(lost).contains(&"lost update"));
+        assert!(lost.rules().contains(&"lost update"));
 
         let mut stale = valid();
         answer(&mut stale, 1, json!({ "code": 200, "object": object(37, "1 2 3 4 5 6 7 8 9 10") }));
-        assert!(rules(stale).contains(&"stale read"));
+        assert!(stale.rules().contains(&"stale read"));
 
         let mut twice = valid();
         answer(&mut twice, 1, json!({ "code": 200, "object": object(40, "1 2 3 4 5 6 7 8 9 10 11 11") }));
-        assert!(rules(twice).contains(&"element twice"));
+        assert!(twice.rules().contains(&"element twice"));
 
         let mut shown = valid();
         answer(&mut shown, 1, json!({ "code": 200, "object": object(40, "1 2 3 4 5 6 7 8 9 10 11 111") }));
-        assert!(rules(shown).contains(&"refused update was done"));
+        assert!(shown.rules().contains(&"refused update was done"));
     }
 
     /// What a server does that ignores the resourceVersion of an update.
@@ -368,7 +362,7 @@ mod tests {
         answer(&mut ignored, 3, json!({ "code": 200, "revision": 43, "object": object(43, list) }));
         answer(&mut ignored, 1, json!({ "code": 200, "object": object(43, list) }));
         ignored.log(43, "/registry/configmaps/k-occ/a", Some(object(43, list)));
-        let found = rules(ignored);
+        let found = ignored.rules();
         for rule in
             ["two updates of one version", "lost update", "stale update succeeded", "update lost something"]
         {
@@ -380,19 +374,19 @@ mod tests {
     fn what_the_log_does_not_show_is_found() {
         let mut gone = valid();
         gone.log.pop();
-        assert!(rules(gone).contains(&"not what the log shows"));
+        assert!(gone.rules().contains(&"not what the log shows"));
     }
 
     #[test]
     fn a_run_without_conflicts_shows_nothing() {
-        let mut example = Example::default();
+        let mut example = Example::judged_by(|record| opinion(record, Limits::default()));
         example.call(
             0,
             &ApiCall::Create(write(json!({ "data": { "list": "1" } }))),
             done(10, object(10, "1")),
         );
         example.log(10, "/registry/configmaps/k-occ/a", Some(object(10, "1")));
-        let opinion = opinion(&example.record(), Limits::default()).unwrap().unwrap();
+        let opinion = example.opinion();
         assert_eq!((opinion.violations.len(), opinion.unknown.len()), (0, 2), "{:?}", opinion.unknown);
     }
 }

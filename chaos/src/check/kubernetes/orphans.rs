@@ -184,7 +184,7 @@ mod tests {
 
     /// Four owners with two dependents each: one stands, and one goes under each policy.
     fn valid() -> Example {
-        let mut example = Example::default();
+        let mut example = Example::judged_by(opinion);
         let mut at = 10;
         let mut put = |example: &mut Example, name: &str, object| {
             example.log(at, &key(name), object);
@@ -216,21 +216,15 @@ mod tests {
         example
     }
 
-    fn rules(example: Example) -> Vec<&'static str> {
-        let opinion = opinion(&example.record()).unwrap().unwrap();
-        assert_eq!(opinion.unknown, Vec::<String>::new());
-        opinion.violations.into_iter().map(|violation| violation.rule).collect()
-    }
-
     fn with(name: &str, object: Option<Value>) -> Vec<&'static str> {
         let mut example = valid();
         example.log(90, &key(name), object);
-        rules(example)
+        example.rules()
     }
 
     #[test]
     fn a_valid_history_passes() {
-        assert_eq!(rules(valid()), [""; 0]);
+        assert_eq!(valid().rules(), [""; 0]);
     }
 
     #[test]
@@ -249,6 +243,6 @@ mod tests {
             let state = entry.state.as_ref();
             !state.is_some_and(|state| state.value.contains("\"orphan\""))
         });
-        assert_eq!(rules(example), ["orphan policy ignored"]);
+        assert_eq!(example.rules(), ["orphan policy ignored"]);
     }
 }

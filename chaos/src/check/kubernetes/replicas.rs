@@ -290,7 +290,7 @@ mod tests {
 
     /// Scaled to five, then down to three, and back to five.
     fn valid() -> Example {
-        let mut example = Example::default();
+        let mut example = Example::judged_by(opinion);
         let written = || Written { namespace: NAMESPACE.to_owned(), ..Written::default() };
         for at in [10, 30, 50] {
             example.call(0, &ApiCall::Patch(written()), done(at, json!({})));
@@ -319,29 +319,23 @@ mod tests {
         example
     }
 
-    fn rules(example: Example) -> Vec<&'static str> {
-        let opinion = opinion(&example.record()).unwrap().unwrap();
-        assert_eq!(opinion.unknown, Vec::<String>::new());
-        opinion.violations.into_iter().map(|violation| violation.rule).collect()
-    }
-
     #[test]
     fn a_valid_history_passes() {
-        assert_eq!(rules(valid()), [""; 0]);
+        assert_eq!(valid().rules(), [""; 0]);
     }
 
     #[test]
     fn a_pod_too_many_is_found_once_its_controller_has_seen_the_new_number() {
         let mut overshoot = valid();
         log(&mut overshoot, 60, Resource::Pods, "p9", Some(pod(true, false)));
-        assert_eq!(rules(overshoot), ["too many pods", "not what was wanted"]);
+        assert_eq!(overshoot.rules(), ["too many pods", "not what was wanted"]);
 
         // A controller that has not seen the smaller number yet may still make the fifth.
         let mut late = valid();
         let smaller = late.log.iter().rposition(|entry| entry.key.ends_with("/s")).unwrap();
         late.log[smaller].state.as_mut().unwrap().value = set(2, 1, 3).to_string();
         log(&mut late, 60, Resource::Pods, "p9", Some(pod(true, false)));
-        assert_eq!(rules(late), ["not what was wanted"]);
+        assert_eq!(late.rules(), ["not what was wanted"]);
     }
 
     #[test]
@@ -353,20 +347,20 @@ mod tests {
         };
         let mut within = valid();
         log(&mut within, 60, Resource::ReplicaSets, "t", Some(other(1)));
-        assert_eq!(rules(within), [""; 0], "three and a quarter, rounded up");
+        assert_eq!(within.rules(), [""; 0], "three and a quarter, rounded up");
         let mut beyond = valid();
         log(&mut beyond, 60, Resource::ReplicaSets, "t", Some(other(2)));
-        assert_eq!(rules(beyond), ["beyond the surge"]);
+        assert_eq!(beyond.rules(), ["beyond the surge"]);
     }
 
     #[test]
     fn what_is_missing_or_not_ready_in_the_end_is_found() {
         let mut missing = valid();
         log(&mut missing, 60, Resource::Pods, "p0", None);
-        assert_eq!(rules(missing), ["not what was wanted"]);
+        assert_eq!(missing.rules(), ["not what was wanted"]);
         let mut unready = valid();
         log(&mut unready, 60, Resource::Pods, "p0", Some(pod(false, false)));
-        assert_eq!(rules(unready), ["not ready"]);
+        assert_eq!(unready.rules(), ["not ready"]);
     }
 
     #[test]
@@ -374,6 +368,6 @@ mod tests {
         let mut example = valid();
         let end = example.events.last_mut().unwrap();
         (end.kind, end.error) = (crate::history::EventKind::Fail, Some("1 is ready".to_owned()));
-        assert_eq!(rules(example), ["no convergence"]);
+        assert_eq!(example.rules(), ["no convergence"]);
     }
 }
