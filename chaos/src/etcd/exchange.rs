@@ -131,7 +131,7 @@ fn compare(compare: &Compare) -> WireCompare {
         target: target.into(),
         key: bytes(&compare.key),
         target_union: Some(wanted),
-        range_end: Bytes::new(),
+        range_end: compare.end.as_deref().map(bytes).unwrap_or_default(),
     }
 }
 

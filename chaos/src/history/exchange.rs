@@ -61,10 +61,12 @@ pub struct Txn {
     pub otherwise: Vec<Request>,
 }
 
-/// A condition on one key.
+/// A condition on one key, or on each key from `key` to before `end` that is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Compare {
     pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
     pub target: CompareTarget,
     pub relation: Relation,
 }
@@ -290,6 +292,7 @@ fn request(key: String, call: Call) -> Request {
         Call::Cas { expected, value } => Request::Txn(Txn {
             compares: vec![Compare {
                 key: key.clone(),
+                end: None,
                 target: CompareTarget::ModRevision(expected),
                 relation: Relation::Equal,
             }],

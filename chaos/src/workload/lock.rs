@@ -77,7 +77,7 @@ fn change(lock: Lock, key: &str, created: i64, put: Request) -> Request {
         Lock::Unfenced => put,
         Lock::Fenced => {
             let target = CompareTarget::CreateRevision(created);
-            let is_mine = Compare { key: key.to_owned(), target, relation: Relation::Equal };
+            let is_mine = Compare { key: key.to_owned(), end: None, target, relation: Relation::Equal };
             Request::Txn(Txn { compares: vec![is_mine], then: vec![put], otherwise: Vec::new() })
         }
     }

@@ -30,6 +30,8 @@ const ACCOUNTS: u32 = 5;
 const BALANCE: i64 = 100;
 /// Keys of the other transactions: few, so that conditions hold as often as not.
 const KEYS: u32 = 8;
+/// Keys that a condition on several is about.
+const COMPARED: u32 = 3;
 /// How deep transactions nest.
 const DEPTH_MAX: u32 = 2;
 
@@ -202,7 +204,10 @@ impl Generator {
             2 => Relation::Less,
             _ => Relation::Greater,
         };
-        Compare { key: self.key(number), target, relation }
+        // Some are about several keys; they draw nothing more, so that what a seed means stays.
+        let is_about_many = matches!(target, CompareTarget::Version(wanted) if wanted < 2);
+        let end = is_about_many.then(|| self.key((number + COMPARED).min(KEYS)));
+        Compare { key: self.key(number), end, target, relation }
     }
 }
 
@@ -238,6 +243,15 @@ mod tests {
             nested += txn.then.iter().filter(|step| matches!(step, Request::Txn(_))).count();
         }
         assert!(nested > 50, "{nested}");
+    }
+
+    #[test]
+    fn some_conditions_are_about_several_keys() {
+        let mut generator = generator();
+        let many: Vec<Compare> =
+            (0..2000).map(|_| generator.compare()).filter(|compare| compare.end.is_some()).collect();
+        assert!(many.len() > 50, "{}", many.len());
+        assert!(many.iter().all(|compare| Some(&compare.key) < compare.end.as_ref()));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(super) fn write(key: &str, value: String) -> Request {
 pub(super) fn unchanged(key: &str, mod_revision: i64) -> Compare {
     Compare {
         key: key.to_owned(),
+        end: None,
         target: CompareTarget::ModRevision(mod_revision),
         relation: Relation::Equal,
     }

@@ -165,20 +165,32 @@ impl Scene<'_> {
 
     /// Conditions of nested transactions, too, are about the state before the outermost one (etcd chooses all branches first).
     fn holds(&self, compare: &Compare) -> bool {
-        let state = self.versions.at(&compare.key, self.revision - 1);
-        let number = |field: fn(&KeyState) -> i64, wanted: i64| {
-            let found = state.map_or(0, field);
-            is(compare.relation, &found, &wanted)
-        };
-        match &compare.target {
-            CompareTarget::Version(wanted) => number(|state| state.version, *wanted),
-            CompareTarget::CreateRevision(wanted) => number(|state| state.create_revision, *wanted),
-            CompareTarget::ModRevision(wanted) => number(|state| state.mod_revision, *wanted),
-            CompareTarget::Lease(wanted) => number(|state| state.lease, *wanted),
-            // A key that is not there has no value: no comparison with one holds (etcd API, Compare.value).
-            CompareTarget::Value(wanted) => {
-                state.is_some_and(|state| is(compare.relation, state.value.as_str(), wanted.as_str()))
-            }
+        let before = self.revision - 1;
+        let Some(end) = &compare.end else { return is_met(compare, self.versions.at(&compare.key, before)) };
+        // It must hold for each key that is there; where none is, for one that is not (etcd's applyCompare).
+        let rows = self.versions.range(&compare.key, Some(end), before);
+        let states: Vec<&KeyState> = rows.iter().map(|row| &row.state).collect();
+        if states.is_empty() {
+            return is_met(compare, None);
+        }
+        states.into_iter().all(|state| is_met(compare, Some(state)))
+    }
+}
+
+/// Whether a condition holds for one key.
+fn is_met(compare: &Compare, state: Option<&KeyState>) -> bool {
+    let number = |field: fn(&KeyState) -> i64, wanted: i64| {
+        let found = state.map_or(0, field);
+        is(compare.relation, &found, &wanted)
+    };
+    match &compare.target {
+        CompareTarget::Version(wanted) => number(|state| state.version, *wanted),
+        CompareTarget::CreateRevision(wanted) => number(|state| state.create_revision, *wanted),
+        CompareTarget::ModRevision(wanted) => number(|state| state.mod_revision, *wanted),
+        CompareTarget::Lease(wanted) => number(|state| state.lease, *wanted),
+        // A key that is not there has no value: no comparison with one holds (etcd API, Compare.value).
+        CompareTarget::Value(wanted) => {
+            state.is_some_and(|state| is(compare.relation, state.value.as_str(), wanted.as_str()))
         }
     }
 }

@@ -28,7 +28,7 @@ fn read(key: &str) -> Request {
 }
 
 fn compare(key: &str, target: CompareTarget, relation: Relation) -> Compare {
-    Compare { key: key.to_owned(), target, relation }
+    Compare { key: key.to_owned(), end: None, target, relation }
 }
 
 fn check(request: &Request, revision: i64, response: &str, changed: &[(&str, Option<KeyState>)]) {
@@ -132,4 +132,24 @@ fn conditions_hold_as_etcd_says() {
     // What is not there has no value, but a version of 0.
     assert!(holds("z", Version(0), Relation::Equal));
     assert!(!holds("z", Value("x".to_owned()), Relation::NotEqual));
+}
+
+#[test]
+fn a_condition_on_a_range_is_about_each_key_that_is_there() {
+    use CompareTarget::{ModRevision, Value, Version};
+    let holds = |key: &str, end: &str, target: CompareTarget, relation| {
+        let compare = Compare { end: Some(end.to_owned()), ..compare(key, target, relation) };
+        let log = log();
+        let request = Request::Txn(Txn { compares: vec![compare], ..Txn::default() });
+        effect(&Versions::new(&log), &request, 7).response
+            == Response::Txn { succeeded: true, responses: Vec::new() }
+    };
+    assert!(holds("a", "z", Version(1), Relation::Equal));
+    assert!(holds("a", "z", ModRevision(2), Relation::Greater));
+    assert!(!holds("a", "z", ModRevision(3), Relation::Greater));
+    assert!(holds("a", "b", ModRevision(6), Relation::Equal));
+    assert!(!holds("a", "z", Value("4".to_owned()), Relation::Equal));
+    // Where nothing is, it is about one key that is not there.
+    assert!(holds("x", "z", Version(0), Relation::Equal));
+    assert!(!holds("x", "z", Value(String::new()), Relation::NotEqual));
 }

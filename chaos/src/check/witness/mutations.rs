@@ -30,7 +30,8 @@ fn request(random: &mut StdRng, number: u64) -> Request {
         3 => Request::Delete(Delete { key: one, end: None }),
         _ => {
             let target = CompareTarget::Version(random.random_range(0..3));
-            let compares = vec![Compare { key: one.clone(), target, relation: Relation::Greater }];
+            let end = random.random_bool(0.3).then(|| "l".to_owned());
+            let compares = vec![Compare { key: one.clone(), end, target, relation: Relation::Greater }];
             let mut then = vec![put(&one, "a"), all()];
             if one != two {
                 then.push(put(&two, "b"));
