@@ -26,5 +26,10 @@ pub mod registers;
 
 pub mod verdict;
 
+#[cfg(test)]
+mod exchanged;
+#[cfg(test)]
+mod mutation;
+
 pub use record::Record;
 pub use verdict::{Verdict, Violation};

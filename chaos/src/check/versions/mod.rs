@@ -205,4 +205,6 @@ fn is<T: PartialOrd + ?Sized>(relation: Relation, found: &T, wanted: &T) -> bool
 }
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
