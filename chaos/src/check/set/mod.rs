@@ -1,8 +1,9 @@
 //! Sets: every element whose adding was acknowledged is there until it is removed, and nothing else is.
 //!
-//! Elements are unique, so each has one life: it is added once and removed at most once. A read that was invoked after the adding
-//! had returned must show it; a read that was invoked after the removal had returned must not. What a read has shown, later
-//! reads must show as well, whatever became of the adding. This believes nothing that the store says of revisions.
+//! Elements are unique, so each has one life: it is added once and removed at most once. Whoever shows an element proves that it
+//! had been added: an answer to the adding, a read, a removal that found it. Who is asked later finds it there, or it had been
+//! removed in between; then whoever is asked still later does not find it. This holds whatever became of the adding and of
+//! the removal, and believes nothing that the store says of revisions. For each element alone it is all that can be known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,9 +28,14 @@ const NS_PER_US: u64 = 1000;
 struct Life {
     added: Option<Step>,
     removed: Option<Step>,
-    /// When a read that shows it had returned, and which.
-    sighted: Option<(u64, u64)>,
+    /// By when it had been added for certain.
+    there: Option<Proof>,
+    /// By when it had been removed for certain.
+    gone: Option<Proof>,
 }
+
+/// When an answer had returned that proves something, and the index of its request.
+type Proof = (u64, u64);
 
 /// Adding or removing.
 struct Step {
@@ -41,6 +47,8 @@ struct Step {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StepEnd {
     Done(u64),
+    /// A removal that found nothing.
+    Idle(u64),
     Failed,
     Unknown,
 }
@@ -137,6 +145,9 @@ fn member(key: &str) -> Option<(String, String)> {
 fn step(exchange: &Exchange) -> Step {
     let end = match &exchange.end {
         ExchangeEnd::Ok { response: Response::Txn { succeeded: false, .. }, .. } => StepEnd::Failed,
+        ExchangeEnd::Ok { response: Response::Delete { deleted: 0, .. }, returned_at, .. } => {
+            StepEnd::Idle(*returned_at)
+        }
         ExchangeEnd::Ok { returned_at, .. } => StepEnd::Done(*returned_at),
         ExchangeEnd::Fail { .. } => StepEnd::Failed,
         ExchangeEnd::Unknown => StepEnd::Unknown,
@@ -160,14 +171,75 @@ fn sight(exchange: &Exchange) -> Option<Sight> {
     })
 }
 
-/// Judges what each read shows, then what each does not: only then is it known who was seen when, for reads overlap. Returns the
-/// longest time behind an answer after which a read still missed the element.
+/// Judges what each answer shows, then what each does not, and at last what it should not show any more: only then is it known
+/// who was there when, for requests overlap. Returns the longest time behind an answer after which a read still missed the
+/// element.
 fn judge(name: &str, set: &mut Set, violations: &mut Vec<Violation>) -> u64 {
     let Set { lives, reads } = set;
+    for (element, life) in lives.iter_mut() {
+        steps_show(name, element, life, violations);
+    }
     for read in reads.iter() {
         shows(name, lives, read, violations);
     }
-    reads.iter().map(|read| misses(name, lives, read, violations)).max().unwrap_or(0)
+    for (element, life) in lives.iter() {
+        removal_misses(name, element, life, violations);
+    }
+    let stale_ns = reads.iter().map(|read| misses(name, lives, read, violations)).max().unwrap_or(0);
+    for read in reads.iter() {
+        comes_back(name, lives, read, violations);
+    }
+    stale_ns
+}
+
+impl Life {
+    fn is_there_by(&mut self, proof: Proof) {
+        self.there = Some(self.there.map_or(proof, |earlier| earlier.min(proof)));
+    }
+
+    fn is_gone_by(&mut self, proof: Proof) {
+        self.gone = Some(self.gone.map_or(proof, |earlier| earlier.min(proof)));
+    }
+
+    /// What is wrong with an answer that shows the element and had returned by then; the adding, if there was one.
+    fn impossible(&self, returned_at: u64) -> Option<(&'static str, Option<u64>)> {
+        match &self.added {
+            Some(Step { index, end: StepEnd::Failed, .. }) => Some(("failed element is there", Some(*index))),
+            Some(Step { index, invoked_at, .. }) if returned_at < *invoked_at => {
+                Some(("element from nowhere", Some(*index)))
+            }
+            Some(_) => None,
+            None => Some(("element from nowhere", None)),
+        }
+    }
+}
+
+/// Takes in what the steps of a life prove: an adding that was acknowledged, a removal that found the element.
+fn steps_show(name: &str, element: &str, life: &mut Life, violations: &mut Vec<Violation>) {
+    if let Some(Step { index, end: StepEnd::Done(returned_at), .. }) = life.added {
+        life.is_there_by((returned_at, index));
+    }
+    let Some(Step { index, end: StepEnd::Done(returned_at), .. }) = life.removed else { return };
+    if let Some((rule, adding)) = life.impossible(returned_at) {
+        let sentence = format!("#{index} removed {element} from {name}, which nobody had added");
+        let operations = adding.into_iter().chain([index]).collect();
+        violations.push(Violation { rule, sentence, operations });
+    }
+    life.is_there_by((returned_at, index));
+    life.is_gone_by((returned_at, index));
+}
+
+/// A removal that found nothing came before the adding.
+fn removal_misses(name: &str, element: &str, life: &Life, violations: &mut Vec<Violation>) {
+    let (Some(Step { index, invoked_at, end: StepEnd::Idle(_) }), Some((known_at, known_by))) =
+        (&life.removed, life.there)
+    else {
+        return;
+    };
+    if known_at < *invoked_at {
+        let sentence = format!("#{index} did not find {element} in {name}, where it was by #{known_by}");
+        violations.push(Violation { rule: "lost element", sentence, operations: vec![known_by, *index] });
+    }
 }
 
 fn shows(name: &str, lives: &mut BTreeMap<String, Life>, read: &Sight, violations: &mut Vec<Violation>) {
@@ -179,64 +251,78 @@ fn shows(name: &str, lives: &mut BTreeMap<String, Life>, read: &Sight, violation
             let sentence = format!("read #{reading} shows {element} twice in {name}");
             broken("element twice", sentence, vec![reading]);
         }
-        let known = lives.get_mut(element).and_then(|life| {
-            let added = life.added.as_ref().map(|added| (added.index, added.end))?;
-            Some((life, added))
-        });
-        let Some((life, (adding, end))) = known else {
-            let sentence = format!("read #{reading} shows {element} in {name}, which nobody added");
-            broken("element from nowhere", sentence, vec![reading]);
-            continue;
+        let life = lives.get_mut(element);
+        let impossible = match &life {
+            Some(life) => life.impossible(read.returned_at),
+            None => Some(("element from nowhere", None)),
         };
-        if end == StepEnd::Failed {
-            let sentence =
-                format!("read #{reading} shows {element} in {name}, but #{adding}, which added it, failed");
-            broken("failed element is there", sentence, vec![adding, reading]);
+        if let Some((rule, adding)) = impossible {
+            let because = match adding {
+                Some(adding) => format!("but #{adding}, which adds it, failed or came later"),
+                None => "which nobody added".to_owned(),
+            };
+            let sentence = format!("read #{reading} shows {element} in {name}, {because}");
+            broken(rule, sentence, adding.into_iter().chain([reading]).collect());
         }
-        if let Some(Step { index: removing, end: StepEnd::Done(removed_at), .. }) = &life.removed
-            && *removed_at < read.invoked_at
-        {
-            let late_us = (read.invoked_at - removed_at) / 1000;
-            let sentence = format!(
-                "read #{reading} shows {element} in {name}, {late_us} µs after #{removing} had removed it"
-            );
-            broken("back from the dead", sentence, vec![*removing, reading]);
+        if let Some(life) = life {
+            life.is_there_by((read.returned_at, reading));
         }
-        let sighting = (read.returned_at, reading);
-        life.sighted = Some(life.sighted.map_or(sighting, |earlier| earlier.min(sighting)));
     }
 }
 
-fn misses(name: &str, lives: &BTreeMap<String, Life>, read: &Sight, violations: &mut Vec<Violation>) -> u64 {
+fn misses(
+    name: &str,
+    lives: &mut BTreeMap<String, Life>,
+    read: &Sight,
+    violations: &mut Vec<Violation>,
+) -> u64 {
     let mut stale_ns = 0;
     let shown: BTreeSet<&str> = read.elements.iter().map(String::as_str).collect();
-    for (element, life) in lives.iter().filter(|(element, _)| !shown.contains(element.as_str())) {
-        let acknowledged = life.added.as_ref().and_then(|added| match added.end {
-            StepEnd::Done(at) => Some((at, added.index)),
-            StepEnd::Failed | StepEnd::Unknown => None,
+    for (element, life) in lives.iter_mut().filter(|(element, _)| !shown.contains(element.as_str())) {
+        let Some((known_at, known_by)) = life.there.filter(|(known_at, _)| *known_at < read.invoked_at)
+        else {
+            continue;
+        };
+        // One that failed or found nothing removed nothing; any other may have been in time.
+        let may_be_removed = life.removed.as_ref().is_some_and(|removed| match removed.end {
+            StepEnd::Done(_) | StepEnd::Unknown => removed.invoked_at <= read.returned_at,
+            StepEnd::Idle(_) | StepEnd::Failed => false,
         });
-        let Some((known_at, known_by)) = acknowledged.into_iter().chain(life.sighted).min() else { continue };
-        // A failed removal did nothing; any other may have been in time.
-        let may_be_removed = life
-            .removed
-            .as_ref()
-            .is_some_and(|removed| removed.end != StepEnd::Failed && removed.invoked_at < read.returned_at);
-        if known_at < read.invoked_at && !may_be_removed {
-            stale_ns = stale_ns.max(read.invoked_at - known_at);
-            let sentence = format!(
-                "read #{} does not show {element} in {name}, {} µs after #{known_by} had returned",
-                read.index,
-                (read.invoked_at - known_at) / 1000
-            );
-            violations.push(Violation {
-                rule: "lost element",
-                sentence,
-                operations: vec![known_by, read.index],
-            });
+        if may_be_removed {
+            life.is_gone_by((read.returned_at, read.index));
+            continue;
         }
+        stale_ns = stale_ns.max(read.invoked_at - known_at);
+        let sentence = format!(
+            "read #{} does not show {element} in {name}, {} µs after #{known_by} had returned",
+            read.index,
+            (read.invoked_at - known_at) / NS_PER_US
+        );
+        violations.push(Violation { rule: "lost element", sentence, operations: vec![known_by, read.index] });
     }
     stale_ns
 }
 
+/// What was removed stays away.
+fn comes_back(name: &str, lives: &BTreeMap<String, Life>, read: &Sight, violations: &mut Vec<Violation>) {
+    for element in &read.elements {
+        let gone = lives.get(element).and_then(|life| life.gone);
+        let Some((gone_at, by)) = gone.filter(|(gone_at, _)| *gone_at < read.invoked_at) else { continue };
+        let late_us = (read.invoked_at - gone_at) / NS_PER_US;
+        violations.push(Violation {
+            rule: "back from the dead",
+            sentence: format!(
+                "read #{} shows {element} in {name}, {late_us} µs after #{by} had found that it was removed",
+                read.index
+            ),
+            operations: vec![by, read.index],
+        });
+    }
+}
+
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;
