@@ -1,8 +1,9 @@
 //! Counters: no increment is lost, and none counts twice.
 //!
-//! A value is a number and a unique tag. At any read the number is at least that of increments that had been acknowledged when it
-//! was invoked, and at most that of those that had been invoked when it returned and may have happened. Two acknowledged
-//! increments never lead to the same number.
+//! A value is a number and a unique tag; an increment leads from one number to the next. So a counter shows no number that is lower than
+//! one that an answer had shown or counted up to before, and none above what increments lead to that had been invoked and
+//! may have happened, each number by one of them. Two acknowledged increments never lead to the same number. Together this is all
+//! that can be known of one counter: no more is needed for an order of all increments that explains every answer.
 
 use std::collections::BTreeMap;
 
@@ -28,27 +29,39 @@ pub fn number(value: &str) -> u64 {
 /// One counter.
 #[derive(Default)]
 struct Counter<'a> {
-    /// Acknowledged increments: what they lead to, and when they returned.
-    acknowledged: Vec<(u64, u64, &'a Exchange)>,
-    /// When increments that may have happened were invoked.
-    attempts: Vec<u64>,
-    /// What each read shows, and when it returned.
-    reads: Vec<(u64, u64, &'a Exchange)>,
+    answers: Vec<Answer<'a>>,
+    /// When the first increment was invoked that may lead to each number.
+    attempts: BTreeMap<u64, u64>,
+}
+
+/// What an answer says of a counter.
+struct Answer<'a> {
+    exchange: &'a Exchange,
+    /// What was there before, and what behind it: the same for a read.
+    from: u64,
+    to: u64,
+    returned_at: u64,
+}
+
+impl Answer<'_> {
+    fn is_read(&self) -> bool {
+        self.from == self.to
+    }
 }
 
 /// Says what it thinks of the counters of a run.
 pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let exchanges = exchanges(&record.events)?;
     let counters = collect(&exchanges);
-    let reads: usize = counters.values().map(|counter| counter.reads.len()).sum();
-    let increments: usize = counters.values().map(|counter| counter.acknowledged.len()).sum();
+    let answers = || counters.values().flat_map(|counter| &counter.answers);
+    let reads = answers().filter(|answer| answer.is_read()).count();
+    let increments = answers().count() - reads;
     if reads == 0 || increments == 0 {
         return Ok(None);
     }
     let mut violations = Vec::new();
     for (key, counter) in &counters {
-        same_number(key, counter, &mut violations);
-        bounds(key, counter, &mut violations);
+        judge(key, counter, &mut violations);
     }
     violations.truncate(VIOLATIONS_MAX);
     Ok(Some(Opinion {
@@ -71,18 +84,22 @@ fn collect(exchanges: &[Exchange]) -> BTreeMap<&str, Counter<'_>> {
                     continue;
                 };
                 let shown = rows.first().map_or(0, |row| number(&row.state.value));
-                counters.entry(&range.key).or_default().reads.push((shown, *returned_at, exchange));
+                let answer = Answer { exchange, from: shown, to: shown, returned_at: *returned_at };
+                counters.entry(&range.key).or_default().answers.push(answer);
             }
             Request::Txn(_) | Request::Put(_) => {
                 for put in exchange.request.puts().into_iter().filter(|put| put.key.contains(FOLDER)) {
                     let counter = counters.entry(&put.key).or_default();
+                    let to = number(&put.value);
                     if exchange.may_write() {
-                        counter.attempts.push(exchange.invoked_at);
+                        let first = counter.attempts.entry(to).or_insert(exchange.invoked_at);
+                        *first = exchange.invoked_at.min(*first);
                     }
                     if let ExchangeEnd::Ok { returned_at, response, .. } = &exchange.end
                         && response.wrote()
                     {
-                        counter.acknowledged.push((number(&put.value), *returned_at, exchange));
+                        let (from, returned_at) = (to.saturating_sub(1), *returned_at);
+                        counter.answers.push(Answer { exchange, from, to, returned_at });
                     }
                 }
             }
@@ -92,50 +109,79 @@ fn collect(exchanges: &[Exchange]) -> BTreeMap<&str, Counter<'_>> {
     counters
 }
 
+fn judge(key: &str, counter: &Counter<'_>, violations: &mut Vec<Violation>) {
+    same_number(key, counter, violations);
+    went_back(key, counter, violations);
+    beyond_attempts(key, counter, violations);
+}
+
 fn same_number(key: &str, counter: &Counter<'_>, violations: &mut Vec<Violation>) {
     let mut by_number: BTreeMap<u64, &Exchange> = BTreeMap::new();
-    for (number, _, exchange) in &counter.acknowledged {
-        if let Some(other) = by_number.insert(*number, exchange) {
+    for Answer { exchange, to, .. } in counter.answers.iter().filter(|answer| !answer.is_read()) {
+        if let Some(other) = by_number.insert(*to, exchange) {
             violations.push(Violation {
                 rule: "lost update",
-                sentence: format!(
-                    "#{} and #{} both counted {key} up to {number}",
-                    other.index, exchange.index
-                ),
+                sentence: format!("#{} and #{} both counted {key} up to {to}", other.index, exchange.index),
                 operations: vec![other.index, exchange.index],
             });
         }
     }
 }
 
-fn bounds(key: &str, counter: &Counter<'_>, violations: &mut Vec<Violation>) {
-    let mut returned: Vec<u64> =
-        counter.acknowledged.iter().map(|(_, returned_at, _)| *returned_at).collect();
-    returned.sort_unstable();
-    let mut invoked = counter.attempts.clone();
-    invoked.sort_unstable();
-    let count = |times: &[u64], before: u64| {
-        u64::try_from(times.partition_point(|time| *time < before)).unwrap_or(u64::MAX)
-    };
-    for (shown, returned_at, read) in &counter.reads {
-        let (least, most) = (count(&returned, read.invoked_at), count(&invoked, *returned_at));
-        let rule = if *shown < least {
-            "lost increment"
-        } else if *shown > most {
-            "increment counted twice"
+/// Numbers that were known before are not forgotten.
+fn went_back(key: &str, counter: &Counter<'_>, violations: &mut Vec<Violation>) {
+    let mut returned: Vec<&Answer<'_>> = counter.answers.iter().collect();
+    returned.sort_by_key(|answer| answer.returned_at);
+    let mut invoked = returned.clone();
+    invoked.sort_by_key(|answer| answer.exchange.invoked_at);
+    let mut returned = returned.into_iter().peekable();
+    let mut highest: Option<&Answer<'_>> = None;
+    for answer in invoked {
+        let Answer { exchange, from, to, .. } = answer;
+        while let Some(earlier) = returned.next_if(|earlier| earlier.returned_at < exchange.invoked_at) {
+            if highest.is_none_or(|highest| earlier.to > highest.to) {
+                highest = Some(earlier);
+            }
+        }
+        let Some(highest) = highest.filter(|highest| highest.to > *from) else { continue };
+        let (index, other) = (exchange.index, highest.exchange.index);
+        let (rule, what) = if answer.is_read() {
+            ("lost increment", format!("read #{index} shows {to} of {key}"))
         } else {
-            continue;
+            ("lost update", format!("#{index} counted {key} up to {to}"))
         };
-        violations.push(Violation {
-            rule,
-            sentence: format!(
-                "read #{} shows {shown} of {key}, which is between {least} and {most}",
-                read.index
-            ),
-            operations: vec![read.index],
-        });
+        let sentence = format!("{what}, after #{other} had known {}", highest.to);
+        violations.push(Violation { rule, sentence, operations: vec![other, index] });
     }
 }
 
+/// Each number up to the one that an answer knows must come from an increment that had been invoked.
+fn beyond_attempts(key: &str, counter: &Counter<'_>, violations: &mut Vec<Violation>) {
+    // From when on each number may have been reached, from one on without a gap.
+    let mut reachable: Vec<u64> = Vec::new();
+    for number in 1.. {
+        let Some(attempted_at) = counter.attempts.get(&number) else { break };
+        reachable.push(reachable.last().map_or(*attempted_at, |before| *before.max(attempted_at)));
+    }
+    for Answer { exchange, from, to, returned_at } in &counter.answers {
+        let most = reachable.partition_point(|reached_at| reached_at <= returned_at);
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        if *from > most {
+            let index = exchange.index;
+            violations.push(Violation {
+                rule: "increment counted twice",
+                sentence: format!(
+                    "#{index} knows {to} of {key}, but increments that had been invoked lead to {most} at most"
+                ),
+                operations: vec![index],
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

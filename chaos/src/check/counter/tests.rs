@@ -1,43 +1,6 @@
 //! The smallest example of each rule.
 
-use super::*;
-use crate::history::{KeyState, Process, Put, Range, Row, Txn};
-
-fn exchange(index: u64, span: (u64, u64), request: Request, response: Option<Response>) -> Exchange {
-    let end = response.map_or(ExchangeEnd::Unknown, |response| ExchangeEnd::Ok {
-        response,
-        revision: 2,
-        returned_at: span.1,
-    });
-    let (process, node) = (Process::Client(0), String::new());
-    Exchange { index, process, node, request, invoked_at: span.0, end }
-}
-
-fn increment(index: u64, span: (u64, u64), to: u64, is_known: bool) -> Exchange {
-    let (key, value) = ("counter/0".to_owned(), format!("{to} {index}"));
-    let put = Request::Put(Put { key, value, ..Put::default() });
-    let response = Response::Txn { succeeded: true, responses: vec![Response::Put { prev: None }] };
-    let request = Request::Txn(Txn { then: vec![put], ..Txn::default() });
-    exchange(index, span, request, is_known.then_some(response))
-}
-
-fn read(index: u64, span: (u64, u64), shown: u64) -> Exchange {
-    let key = "counter/0".to_owned();
-    let state =
-        KeyState { value: format!("{shown} x"), version: 1, create_revision: 2, mod_revision: 2, lease: 0 };
-    let rows = vec![Row { key: key.clone(), state }];
-    let request = Request::Range(Range { key, ..Range::default() });
-    exchange(index, span, request, Some(Response::Range { rows, count: 1 }))
-}
-
-fn rules(exchanges: &[Exchange]) -> Vec<&'static str> {
-    let mut violations = Vec::new();
-    for (key, counter) in collect(exchanges) {
-        same_number(key, &counter, &mut violations);
-        bounds(key, &counter, &mut violations);
-    }
-    violations.into_iter().map(|violation| violation.rule).collect()
-}
+use super::mutations::{increment, read_of, rules};
 
 #[test]
 fn a_valid_counter_passes() {
@@ -45,9 +8,10 @@ fn a_valid_counter_passes() {
         increment(0, (0, 10), 1, true),
         increment(1, (5, 20), 2, false),
         increment(2, (30, 40), 2, true),
-        read(3, (35, 45), 1),
-        read(4, (50, 60), 2),
-        read(5, (50, 60), 3),
+        increment(3, (50, 55), 3, false),
+        read_of(4, (35, 45), 1),
+        read_of(5, (50, 60), 2),
+        read_of(6, (50, 60), 3),
     ];
     assert!(rules(&history).is_empty());
 }
@@ -55,10 +19,26 @@ fn a_valid_counter_passes() {
 #[test]
 fn a_lost_increment_and_one_that_counts_twice_are_found() {
     let acknowledged = [increment(0, (0, 10), 1, true), increment(1, (20, 30), 2, true)];
-    let with = |shown| rules(&[&acknowledged[..], &[read(2, (40, 50), shown)]].concat());
+    let with = |shown| rules(&[&acknowledged[..], &[read_of(2, (40, 50), shown)]].concat());
     assert_eq!(with(1), ["lost increment"]);
     assert!(with(2).is_empty());
     assert_eq!(with(3), ["increment counted twice"]);
+}
+
+#[test]
+fn what_an_increment_of_unknown_fate_led_to_is_known_by_whoever_counts_on() {
+    let onwards = [increment(0, (0, 10), 1, false), increment(1, (20, 30), 2, true)];
+    let with = |shown| rules(&[&onwards[..], &[read_of(2, (40, 50), shown)]].concat());
+    assert_eq!(with(1), ["lost increment"]);
+    assert!(with(2).is_empty());
+}
+
+#[test]
+fn a_number_that_was_shown_is_not_forgotten() {
+    let unknown = [increment(0, (0, 10), 1, false), read_of(1, (20, 30), 1)];
+    let with = |shown| rules(&[&unknown[..], &[read_of(2, (40, 50), shown)]].concat());
+    assert_eq!(with(0), ["lost increment"]);
+    assert!(with(1).is_empty());
 }
 
 #[test]
