@@ -1,42 +1,22 @@
 //! The smallest example of each rule.
 
-use super::*;
-use crate::history::{KeyState, Process, Range, Txn};
+use super::mutations::{all_accounts, rules};
+use crate::check::exchanged::{End, exchange, put, rows, swapped, txn};
+use crate::history::{Exchange, ExchangeEnd, Request, Response, Txn};
 
 fn read(index: u64, balances: &[i64], is_nested: bool) -> Exchange {
-    let rows: Vec<Row> = (0..)
+    let all: Vec<(String, String)> = (0..)
         .zip(balances)
-        .map(|(number, balance): (u32, &i64)| Row {
-            key: format!("bank/{number}"),
-            state: KeyState {
-                value: format!("{balance} x{index}"),
-                version: 1,
-                create_revision: 2,
-                mod_revision: 2,
-                lease: 0,
-            },
-        })
+        .map(|(number, balance): (u32, &i64)| (format!("bank/{number}"), format!("{balance} x{index}")))
         .collect();
-    let mut request =
-        Request::Range(Range { key: "bank/".to_owned(), end: Some("bank0".to_owned()), ..Range::default() });
-    let count = i64::try_from(rows.len()).unwrap();
-    let mut response = Response::Range { rows, count };
+    let shown = rows(all.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let mut read = exchange(index, (index, index + 1), all_accounts(), shown);
     if is_nested {
-        request = Request::Txn(Txn { otherwise: vec![request], ..Txn::default() });
-        response = Response::Txn { succeeded: false, responses: vec![response] };
+        read.request = Request::Txn(Txn { otherwise: vec![read.request], ..Txn::default() });
+        let ExchangeEnd::Ok { response, .. } = &mut read.end else { panic!("not answered") };
+        *response = Response::Txn { succeeded: false, responses: vec![response.clone()] };
     }
-    let end = ExchangeEnd::Ok { response, revision: 2, returned_at: index + 1 };
-    let (process, node) = (Process::Client(0), String::new());
-    Exchange { index, process, node, request, invoked_at: index, end }
-}
-
-fn rules(exchanges: &[Exchange]) -> Vec<&'static str> {
-    let mut reads = Vec::new();
-    for exchange in exchanges {
-        let ExchangeEnd::Ok { response, .. } = &exchange.end else { panic!() };
-        collect(exchange, &exchange.request, response, &mut reads);
-    }
-    judge(&reads).into_iter().map(|violation| violation.rule).collect()
+    read
 }
 
 #[test]
@@ -51,4 +31,28 @@ fn the_total_stays() {
 #[test]
 fn nobody_is_overdrawn() {
     assert_eq!(rules(&[read(0, &[100, 100], false), read(2, &[-1, 201], false)]), ["account overdrawn"]);
+}
+
+#[test]
+fn accounts_stay_open() {
+    assert!(rules(&[read(0, &[], false), read(2, &[100, 0], false)]).is_empty());
+    for closed in [&[100][..], &[]] {
+        assert_eq!(rules(&[read(0, &[100, 0], false), read(2, closed, false)]), ["account missing"]);
+    }
+}
+
+#[test]
+fn balances_are_those_that_somebody_wrote_last() {
+    let write = |index: u64, value: &str, end| {
+        exchange(index, (index, index + 1), txn(Vec::new(), vec![put("bank/0", value)]), end)
+    };
+    let found = |second: End, shown: &str| {
+        let shown = exchange(8, (8, 9), all_accounts(), rows([("bank/0", shown)]));
+        rules(&[write(0, "5 a", swapped(1)), write(4, "5 b", second), shown])
+    };
+    assert!(found(swapped(1), "5 b").is_empty());
+    assert_eq!(found(swapped(1), "5 a"), ["transfer lost"]);
+    assert_eq!(found(swapped(1), "5 c"), ["balance from nowhere"]);
+    assert_eq!(found(End::Fail, "5 b"), ["balance from nowhere"]);
+    assert!(found(End::Unknown, "5 a").is_empty() && found(End::Unknown, "5 b").is_empty());
 }
