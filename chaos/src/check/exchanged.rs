@@ -53,6 +53,12 @@ pub(super) fn txn(compares: Vec<Compare>, then: Vec<Request>) -> Request {
     Request::Txn(Txn { compares, then, otherwise: Vec::new() })
 }
 
+/// Takes a lock with a lease.
+pub(super) fn take(key: &str, holder: &str, lease: i64) -> Request {
+    let (key, value) = (key.to_owned(), holder.to_owned());
+    txn(vec![absent(&key)], vec![Request::Put(Put { key, value, lease, prev_kv: false })])
+}
+
 /// Returns the condition that a key is not there.
 pub(super) fn absent(key: &str) -> Compare {
     let target = CompareTarget::ModRevision(0);

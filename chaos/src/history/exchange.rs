@@ -152,6 +152,16 @@ impl Request {
         }
     }
 
+    /// Whether it may delete a key, on any branch.
+    pub fn deletes(&self, key: &str) -> bool {
+        match self {
+            Self::Delete(Delete { key: from, end: Some(end) }) => from.as_str() <= key && key < end.as_str(),
+            Self::Delete(Delete { key: one, end: None }) => one == key,
+            Self::Range(_) | Self::Put(_) => false,
+            Self::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|step| step.deletes(key)),
+        }
+    }
+
     /// Whether it can never change anything.
     pub fn is_read_only(&self) -> bool {
         match self {

@@ -1,14 +1,26 @@
-//! Locks: under a fenced lock no acknowledged update of the list is lost.
+//! Locks: nobody takes one that somebody holds, and under a fenced lock no acknowledged update of the list is lost.
 //!
-//! An update reads the list, adds an element and writes it back, all while its client holds the lock. Two who do this at the same
-//! time lose one of the elements. The fenced lock must prevent it, whatever pauses. The unfenced one cannot, and is reported
-//! as what it is: a canary that shows that clients did lose their lock while they held it. It says nothing about the store.
+//! A lock is a key that only one can create, with a lease of the holder's: whoever takes it holds it until the lease may have ended,
+//! by its time or by hand. An update reads the list, adds an element and writes it back, all while its client holds the lock. Two who
+//! do this at the same time lose one of the elements. The fenced lock must prevent it, whatever pauses, so its list only grows. The
+//! unfenced one cannot, and is reported as what it is: a canary that shows that clients did lose their lock while they held
+//! it. It says nothing about the store.
+//!
+//! | rule | what must hold |
+//! |---|---|
+//! | lock held twice | a lock is taken again only once the lease of whoever held it may have ended |
+//! | lost update under a lock | whoever is answered later sees an acknowledged update of the fenced list |
+//! | list rewritten | the fenced list at one time begins with what it was before |
+//! | refused update was done | what was refused is in no list |
+//! | element from nowhere, element twice | a list has what clients had been asked to add, once |
 
-use std::collections::BTreeMap;
+mod held;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::opinions::Opinion;
 use super::{Record, Violation};
-use crate::history::{Exchange, ExchangeEnd, Request, Response, exchanges};
+use crate::history::{Exchange, ExchangeEnd, Request, Response, exchanges, lease_calls};
 
 /// Name of the checker.
 pub const NAME: &str = "lock";
@@ -51,10 +63,18 @@ fn lock_of(key: &str) -> Option<Lock> {
 /// One list.
 #[derive(Default)]
 struct List<'a> {
-    /// Acknowledged updates: the element that each added.
-    updates: Vec<(&'a Exchange, String)>,
-    /// The read that was invoked last, and what it shows.
-    last: Option<(&'a Exchange, Vec<String>)>,
+    /// Who was to add each element, and what the list was to be then.
+    updates: BTreeMap<String, (&'a Exchange, Vec<String>)>,
+    sights: Vec<Sight<'a>>,
+}
+
+/// An answer that shows a list: a read, or an update that was done.
+struct Sight<'a> {
+    exchange: &'a Exchange,
+    /// How much of it was there before.
+    from: usize,
+    elements: Vec<String>,
+    returned_at: u64,
 }
 
 /// Says what it thinks of the locks of a run.
@@ -62,19 +82,24 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let exchanges = exchanges(&record.events)?;
     let lists = collect(&exchanges);
     let mut updates: BTreeMap<Lock, usize> = BTreeMap::new();
-    let mut lost: BTreeMap<Lock, Vec<Violation>> = BTreeMap::new();
+    let mut canary = 0;
+    let mut violations = held::twice(&exchanges, &lease_calls(&record.events)?);
     for (key, list) in &lists {
         let Some(lock) = lock_of(key) else { continue };
-        *updates.entry(lock).or_default() += list.updates.len();
-        lost.entry(lock).or_default().extend(lost_updates(key, list));
+        *updates.entry(lock).or_default() += list.sights.iter().filter(|sight| sight.is_update()).count();
+        match lock {
+            Lock::Fenced => violations.extend(judge(key, list)),
+            Lock::Unfenced => {
+                canary += lost_updates(key, list).len();
+                violations.extend(strange_elements(key, list));
+            }
+        }
     }
     let fenced = updates.get(&Lock::Fenced).copied().unwrap_or(0);
     if fenced == 0 {
         return Ok(None);
     }
     let unfenced = updates.get(&Lock::Unfenced).copied().unwrap_or(0);
-    let canary = lost.get(&Lock::Unfenced).map_or(0, Vec::len);
-    let mut violations = lost.remove(&Lock::Fenced).unwrap_or_default();
     violations.truncate(VIOLATIONS_MAX);
     let canary_says = if canary > 0 {
         format!("the unfenced canary lost {canary} of {unfenced}, as documented")
@@ -90,47 +115,162 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     }))
 }
 
+impl Sight<'_> {
+    fn is_update(&self) -> bool {
+        self.from < self.elements.len()
+    }
+}
+
 fn collect(exchanges: &[Exchange]) -> BTreeMap<&str, List<'_>> {
     let mut lists: BTreeMap<&str, List<'_>> = BTreeMap::new();
+    let split = |value: &str| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     for exchange in exchanges {
-        let ExchangeEnd::Ok { response, .. } = &exchange.end else { continue };
-        if let (Request::Range(range), Response::Range { rows, .. }) = (&exchange.request, response)
+        if let (
+            Request::Range(range),
+            ExchangeEnd::Ok { response: Response::Range { rows, .. }, returned_at, .. },
+        ) = (&exchange.request, &exchange.end)
             && lock_of(&range.key).is_some()
+            && !range.serializable
         {
-            let value = rows.first().map_or("", |row| row.state.value.as_str());
-            let shown = value.split_whitespace().map(str::to_owned).collect();
-            let list = lists.entry(&range.key).or_default();
-            if list.last.as_ref().is_none_or(|(last, _)| last.invoked_at <= exchange.invoked_at) {
-                list.last = Some((exchange, shown));
+            let elements = split(rows.first().map_or("", |row| row.state.value.as_str()));
+            let (from, returned_at) = (elements.len(), *returned_at);
+            let sight = Sight { exchange, from, elements, returned_at };
+            lists.entry(&range.key).or_default().sights.push(sight);
+        }
+        for put in exchange.request.puts().into_iter().filter(|put| lock_of(&put.key).is_some()) {
+            let list = lists.entry(&put.key).or_default();
+            let elements = split(&put.value);
+            let Some(added) = elements.last().cloned() else { continue };
+            list.updates.insert(added, (exchange, elements.clone()));
+            if let ExchangeEnd::Ok { response, returned_at, .. } = &exchange.end
+                && response.wrote()
+            {
+                let (from, returned_at) = (elements.len() - 1, *returned_at);
+                list.sights.push(Sight { exchange, from, elements, returned_at });
             }
         }
-        let puts = exchange.request.puts().into_iter().filter(|_| response.wrote());
-        for put in puts.filter(|put| lock_of(&put.key).is_some()) {
-            let element = put.value.split_whitespace().last().unwrap_or_default().to_owned();
-            lists.entry(&put.key).or_default().updates.push((exchange, element));
-        }
+    }
+    for list in lists.values_mut() {
+        list.sights.sort_by_key(|sight| sight.exchange.invoked_at);
     }
     lists
 }
 
-fn lost_updates(key: &str, list: &List<'_>) -> Vec<Violation> {
-    let Some((last, shown)) = &list.last else { return Vec::new() };
-    let before = list.updates.iter().filter(|(update, _)| match update.end {
-        ExchangeEnd::Ok { returned_at, .. } => returned_at < last.invoked_at,
-        ExchangeEnd::Fail { .. } | ExchangeEnd::Unknown => false,
-    });
-    let missing = before.filter(|(_, element)| !shown.contains(element));
-    missing
-        .map(|(update, element)| Violation {
-            rule: "lost update under a lock",
-            sentence: format!(
-                "#{} added {element} to {key} while it held the lock, but read #{} does not show it",
-                update.index, last.index
-            ),
-            operations: vec![update.index, last.index],
-        })
-        .collect()
+/// Judges a list that a fenced lock guards.
+fn judge(key: &str, list: &List<'_>) -> Vec<Violation> {
+    let mut violations = lost_updates(key, list);
+    violations.extend(strange_elements(key, list));
+    violations.extend(rewritten(key, list));
+    violations
 }
 
+/// Names each acknowledged update with the first answer that should show it, and does not.
+fn lost_updates(key: &str, list: &List<'_>) -> Vec<Violation> {
+    let lost = list.sights.iter().filter(|sight| sight.is_update()).filter_map(|update| {
+        let element = update.elements.last()?;
+        let lacks = |later: &&Sight<'_>| {
+            update.returned_at < later.exchange.invoked_at && !later.elements.contains(element)
+        };
+        Some((update, element, list.sights.iter().find(lacks)?))
+    });
+    let violation = |(update, element, later): (&Sight<'_>, &String, &Sight<'_>)| {
+        let (one, two) = (update.exchange.index, later.exchange.index);
+        let sentence =
+            format!("#{one} added {element} to {key} while it held the lock, but #{two} does not show it");
+        Violation { rule: "lost update under a lock", sentence, operations: vec![one, two] }
+    };
+    lost.map(violation).collect()
+}
+
+/// Finds what is in a list twice, or that nobody was asked to add by then.
+fn strange_elements(key: &str, list: &List<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for Sight { exchange, elements, returned_at, .. } in &list.sights {
+        let index = exchange.index;
+        let unique: BTreeSet<&String> = elements.iter().collect();
+        if unique.len() < elements.len() {
+            let sentence = format!("#{index} shows {elements:?} in {key}");
+            violations.push(Violation { rule: "element twice", sentence, operations: vec![index] });
+        }
+        for element in unique {
+            let adding = list.updates.get(element).map(|(adding, _)| *adding);
+            let (rule, what) = match adding {
+                Some(adding) if adding.invoked_at > *returned_at => {
+                    ("element from nowhere", "which is added later")
+                }
+                Some(adding) if is_refused(adding) => ("refused update was done", "which was refused"),
+                Some(_) => continue,
+                None => ("element from nowhere", "which nobody added"),
+            };
+            let sentence = format!("#{index} shows {element} in {key}, {what}");
+            let operations = adding.map(|adding| adding.index).into_iter().chain([index]).collect();
+            violations.push(Violation { rule, sentence, operations });
+        }
+    }
+    violations
+}
+
+fn is_refused(adding: &Exchange) -> bool {
+    match &adding.end {
+        ExchangeEnd::Ok { response, .. } => !response.wrote(),
+        ExchangeEnd::Fail { .. } => true,
+        ExchangeEnd::Unknown => false,
+    }
+}
+
+/// Of two answers, one shows what the other does and perhaps more, and whoever is answered later shows no less.
+fn rewritten(key: &str, list: &List<'_>) -> Option<Violation> {
+    let violation = |earlier: &Sight<'_>, later: &Sight<'_>| {
+        let (one, two) = (earlier.exchange.index, later.exchange.index);
+        let sentence = format!(
+            "#{two} shows {:?} in {key}, which is not what #{one} shows, {:?}, and more",
+            later.elements, earlier.elements
+        );
+        Some(Violation { rule: "list rewritten", sentence, operations: vec![one, two] })
+    };
+    let mut by_length: Vec<&Sight<'_>> = list.sights.iter().collect();
+    by_length.sort_by_key(|sight| sight.elements.len());
+    for (shorter, longer) in by_length.iter().zip(by_length.iter().skip(1)) {
+        if !longer.elements.starts_with(&shorter.elements) {
+            return violation(shorter, longer);
+        }
+    }
+    if let Some(longest) = by_length.last() {
+        let became = |place: usize| longest.elements.get(..=place).unwrap_or_default();
+        let is_other = |(place, element): &(usize, &String)| {
+            list.updates.get(*element).is_some_and(|(_, grown)| grown != became(*place))
+        };
+        if let Some((_, element)) = longest.elements.iter().enumerate().find(is_other) {
+            let adding = list.updates.get(element).map_or(0, |(adding, _)| adding.index);
+            let index = longest.exchange.index;
+            let sentence = format!(
+                "#{index} shows {:?} in {key}, and #{adding} added {element} to something else",
+                longest.elements
+            );
+            return Some(Violation { rule: "list rewritten", sentence, operations: vec![adding, index] });
+        }
+    }
+    let mut returned: Vec<&Sight<'_>> = list.sights.iter().collect();
+    returned.sort_by_key(|sight| sight.returned_at);
+    let mut returned = returned.into_iter().peekable();
+    let mut longest: Option<&Sight<'_>> = None;
+    for sight in &list.sights {
+        while let Some(earlier) = returned.next_if(|earlier| earlier.returned_at < sight.exchange.invoked_at)
+        {
+            if longest.is_none_or(|longest| earlier.elements.len() > longest.elements.len()) {
+                longest = Some(earlier);
+            }
+        }
+        if let Some(longest) = longest.filter(|longest| longest.elements.len() > sight.from) {
+            return violation(longest, sight);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;
