@@ -152,6 +152,15 @@ impl Request {
         }
     }
 
+    /// Whether it may delete anything, on any branch.
+    pub fn may_delete(&self) -> bool {
+        match self {
+            Self::Delete(_) => true,
+            Self::Range(_) | Self::Put(_) => false,
+            Self::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(Self::may_delete),
+        }
+    }
+
     /// Whether it may delete a key, on any branch.
     pub fn deletes(&self, key: &str) -> bool {
         match self {

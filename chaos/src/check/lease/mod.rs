@@ -4,16 +4,18 @@
 //! |---|---|
 //! | ended early | a lease that was granted or renewed lives for as long as the answer said, counted from when it was asked |
 //! | ended in parts | the end of a lease is one revision that deletes all its keys |
-//! | outlived its end | behind a revoke that was acknowledged, no key of the lease is there |
+//! | outlived its end | behind its end, or a revoke that was acknowledged, no key of the lease is there |
 //! | never ended | on a healed cluster a lease ends within twice its time and a few seconds: a new leader may begin it anew |
 //!
-//! When a lease ended is known by the first answer that shows the revision: it was not later. So every finding is a proof.
+//! When a lease ended is known by the first answer that shows the revision: it was not later. What a client may have deleted itself is
+//! no end. So every finding is a proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::opinions::Opinion;
 use super::versions::Versions;
+use super::witness::LogEntry;
 use super::{Record, Violation};
 use crate::history::{
     Event, Exchange, ExchangeEnd, Function, LeaseCall, LeaseEnd, Request, Response, exchanges, lease_calls,
@@ -51,12 +53,13 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let exchanges = exchanges(&record.events)?;
     let versions = record.versions();
     let mut violations = Vec::new();
-    let ends = ends(&versions, &mut violations);
     let known = KnownBy::new(&exchanges);
+    let ends = ends(&versions, &exchanges, &known, &mut violations);
     for end in &ends {
         early(end, &leases, &known, &mut violations);
     }
     revoked(&leases, &versions, &mut violations);
+    used_again(&ends, &leases, &versions, &mut violations);
     never_ended(&leases, &exchanges, healed_at(&record.events), &mut violations);
     violations.truncate(VIOLATIONS_MAX);
     let renewals: usize = leases.values().map(|lease| lease.given.len()).sum();
@@ -109,7 +112,14 @@ struct End {
 }
 
 /// Finds the ends of leases in the log: each deletes everything that the lease held.
-fn ends(versions: &Versions<'_>, violations: &mut Vec<Violation>) -> Vec<End> {
+fn ends(
+    versions: &Versions<'_>,
+    exchanges: &[Exchange],
+    known: &KnownBy<'_>,
+    violations: &mut Vec<Violation>,
+) -> Vec<End> {
+    let is_delete = |exchange: &&Exchange| exchange.may_write() && exchange.request.may_delete();
+    let deletes: Vec<&Exchange> = exchanges.iter().filter(is_delete).collect();
     let mut held: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
     let mut ends = Vec::new();
     for (revision, entries) in versions.revisions() {
@@ -126,6 +136,12 @@ fn ends(versions: &Versions<'_>, violations: &mut Vec<Violation>) -> Vec<End> {
                 None if before != 0 => *gone.entry(before).or_default() += 1,
                 Some(_) | None => {}
             }
+        }
+        let known_at = known.at(*revision).map_or(u64::MAX, |(at, _)| at);
+        let in_time = |delete: &&&Exchange| delete.invoked_at < known_at;
+        let mut candidates = deletes.iter().filter(in_time);
+        if !gone.is_empty() && candidates.any(|delete| may_have_made(delete, *revision, entries)) {
+            continue;
         }
         for (lease, keys) in gone {
             let left = held.get(&lease).cloned().unwrap_or_default();
@@ -144,6 +160,52 @@ fn ends(versions: &Versions<'_>, violations: &mut Vec<Violation>) -> Vec<End> {
         }
     }
     ends
+}
+
+/// Whether a request may be what made a revision: it says so, or it is not known and deletes what is gone there.
+fn may_have_made(delete: &Exchange, revision: i64, entries: &[&LogEntry]) -> bool {
+    match &delete.end {
+        ExchangeEnd::Ok { revision: own, .. } => *own == revision,
+        ExchangeEnd::Unknown => {
+            let mut gone = entries.iter().filter(|entry| entry.state.is_none());
+            gone.all(|entry| delete.request.deletes(&entry.key))
+        }
+        ExchangeEnd::Fail { .. } => false,
+    }
+}
+
+/// No key is given to a lease that has ended.
+fn used_again(
+    ends: &[End],
+    leases: &BTreeMap<i64, Lease<'_>>,
+    versions: &Versions<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    let mut ended: BTreeMap<i64, i64> = BTreeMap::new();
+    // Revokes that were acknowledged have a rule of their own.
+    let is_revoked =
+        |lease: &Lease<'_>| lease.revokes.iter().any(|revoke| matches!(revoke.end, LeaseEnd::Ok { .. }));
+    for end in ends.iter().filter(|end| !leases.get(&end.lease).is_some_and(is_revoked)) {
+        ended.entry(end.lease).or_insert(end.revision);
+    }
+    for (revision, entry) in versions
+        .revisions()
+        .iter()
+        .flat_map(|(revision, entries)| entries.iter().map(move |entry| (*revision, *entry)))
+    {
+        let Some(state) = &entry.state else { continue };
+        let Some(ended_at) = ended.get(&state.lease).filter(|ended_at| revision > **ended_at) else {
+            continue;
+        };
+        violations.push(Violation {
+            rule: "lease outlived its end",
+            sentence: format!(
+                "lease {} ended at revision {ended_at}, but {} is given to it at {revision}",
+                state.lease, entry.key
+            ),
+            operations: Vec::new(),
+        });
+    }
 }
 
 /// When a revision was known to have happened: the first answer that shows it or a later one.
@@ -281,5 +343,9 @@ fn never_ended(
     }
 }
 
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

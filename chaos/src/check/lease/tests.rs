@@ -7,16 +7,16 @@ use crate::check::Record;
 use crate::check::witness::LogEntry;
 use crate::history::{Event, EventKind, Function, KeyState, Process};
 
-const S: u64 = 1_000_000_000;
+pub(super) const S: u64 = 1_000_000_000;
 
 /// A run under way.
-#[derive(Default)]
-struct Run {
-    record: Record,
+#[derive(Clone, Default)]
+pub(super) struct Run {
+    pub(super) record: Record,
 }
 
 impl Run {
-    fn event(
+    pub(super) fn event(
         &mut self,
         time: u64,
         kind: EventKind,
@@ -31,7 +31,7 @@ impl Run {
         self.record.events.push(Event { index, time, kind, process, f, key, value, node, rev, error });
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         span: (u64, u64),
         f: Function,
@@ -45,7 +45,7 @@ impl Run {
         self
     }
 
-    fn grant(&mut self, at: u64, id: i64, ttl: i64) -> &mut Self {
+    pub(super) fn grant(&mut self, at: u64, id: i64, ttl: i64) -> &mut Self {
         self.call(
             (at, at + 1),
             Function::LeaseGrant,
@@ -55,17 +55,17 @@ impl Run {
         )
     }
 
-    fn keep_alive(&mut self, at: u64, id: i64, ttl: i64) -> &mut Self {
+    pub(super) fn keep_alive(&mut self, at: u64, id: i64, ttl: i64) -> &mut Self {
         self.call((at, at + 1), Function::KeepAlive, json!({ "id": id }), json!({ "id": id, "ttl": ttl }), 1)
     }
 
-    fn revoke(&mut self, at: u64, id: i64, revision: i64) -> &mut Self {
+    pub(super) fn revoke(&mut self, at: u64, id: i64, revision: i64) -> &mut Self {
         let answer = json!({ "id": id, "ttl": 0 });
         self.call((at, at + 1), Function::LeaseRevoke, json!({ "id": id }), answer, revision)
     }
 
     /// A read that shows a revision, and these keys of a lease.
-    fn read(&mut self, at: u64, revision: i64, keys: &[(&str, i64)]) -> &mut Self {
+    pub(super) fn read(&mut self, at: u64, revision: i64, keys: &[(&str, i64)]) -> &mut Self {
         let rows: Vec<Value> = keys
             .iter()
             .map(|(key, lease)| {
@@ -76,7 +76,7 @@ impl Run {
         self.call((at, at + 1), Function::Kv, json!({"range": {"key": "a", "end": "z"}}), answer, revision)
     }
 
-    fn log(&mut self, revision: i64, key: &str, lease: Option<i64>) -> &mut Self {
+    pub(super) fn log(&mut self, revision: i64, key: &str, lease: Option<i64>) -> &mut Self {
         let state = lease.map(|lease| KeyState {
             value: "v".to_owned(),
             version: 1,
@@ -91,7 +91,7 @@ impl Run {
         self
     }
 
-    fn rules(&self) -> Vec<&'static str> {
+    pub(super) fn rules(&self) -> Vec<&'static str> {
         let opinion = opinion(&self.record).unwrap().unwrap();
         opinion.violations.into_iter().map(|violation| violation.rule).collect()
     }
@@ -155,11 +155,36 @@ fn a_lease_ends_at_last() {
 }
 
 #[test]
-fn no_mutation_of_a_valid_end_passes() {
-    // Any renewal that would have kept the lease alive makes its end early.
-    for renewed_at in [S + 2, S + S / 2, 3 * S - 1] {
+fn what_a_client_deletes_is_no_end() {
+    let delete = |answer: bool| {
         let mut run = renewed();
-        run.keep_alive(renewed_at, 7, 2).log(4, "k1", None).log(4, "k2", None).read(3 * S, 4, &[]);
-        assert_eq!(run.rules(), ["lease ended early"], "renewed at {renewed_at}");
+        let asked = json!({"delete": {"key": "k1"}});
+        if answer {
+            run.call((S, S + 1), Function::Kv, asked, json!({"delete": {"deleted": 1, "prev": []}}), 4);
+        } else {
+            run.event(S, EventKind::Invoke, 99, Function::Kv, asked, None);
+        }
+        run.log(4, "k1", None);
+        run
+    };
+    for answer in [false, true] {
+        let mut run = delete(answer);
+        run.read(2 * S, 4, &[]).log(5, "k3", Some(7)).log(6, "k2", None).log(6, "k3", None).read(
+            3 * S,
+            6,
+            &[],
+        );
+        assert!(run.rules().is_empty(), "{:?}", run.rules());
+        // It says nothing of other keys.
+        let mut run = delete(answer);
+        run.log(5, "k2", None).read(2 * S, 5, &[]);
+        assert_eq!(run.rules(), ["lease ended early"]);
     }
+}
+
+#[test]
+fn nothing_is_given_to_a_lease_that_has_ended() {
+    let mut run = renewed();
+    run.log(4, "k1", None).log(4, "k2", None).log(5, "k3", Some(7)).read(3 * S, 5, &[]);
+    assert_eq!(run.rules(), ["lease outlived its end"]);
 }
