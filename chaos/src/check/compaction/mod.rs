@@ -265,4 +265,6 @@ fn problem(asked: &Asked, times: &Times) -> Option<Violation> {
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;

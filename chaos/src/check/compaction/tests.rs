@@ -33,12 +33,12 @@ fn call(
     });
 }
 
-fn compact(events: &mut Vec<Event>, span: (u64, u64), revision: i64, end: Result<i64, &str>) {
+pub(super) fn compact(events: &mut Vec<Event>, span: (u64, u64), revision: i64, end: Result<i64, &str>) {
     let asked = json!({ "revision": revision });
     call(events, span, Function::Compact, asked, end.map(|shown| (Value::Null, shown)));
 }
 
-fn read(events: &mut Vec<Event>, span: (u64, u64), revision: i64, end: Result<i64, &str>) {
+pub(super) fn read(events: &mut Vec<Event>, span: (u64, u64), revision: i64, end: Result<i64, &str>) {
     let asked = json!({"range": {"key": "k", "revision": revision}});
     let answer = json!({"range": {"rows": [], "count": 0}});
     call(events, span, Function::Kv, asked, end.map(|shown| (answer, shown)));
@@ -54,8 +54,8 @@ fn rules(make: impl FnOnce(&mut Vec<Event>)) -> Vec<&'static str> {
     opinion.violations.into_iter().map(|violation| violation.rule).collect()
 }
 
-const GONE: &str = "OutOfRange: etcdserver: mvcc: required revision has been compacted";
-const TO_COME: &str = "OutOfRange: etcdserver: mvcc: required revision is a future revision";
+pub(super) const GONE: &str = "OutOfRange: etcdserver: mvcc: required revision has been compacted";
+pub(super) const TO_COME: &str = "OutOfRange: etcdserver: mvcc: required revision is a future revision";
 
 #[test]
 fn right_answers_pass() {

@@ -1,6 +1,7 @@
 //! Convergence: once all is healed, every member must hold the same, and must have shown the same all along.
 //!
-//! Each member gives its hash at one revision and its log; members that differ are named with the first revision where they do.
+//! Each member gives its hash at one revision and its log; members that differ are named with the first revision where they do. What a
+//! member has shown under way stands in its log at the end, or in another's if it is gone by then.
 //! Hashes are compared among members that have compacted up to the same revision: they cover what is behind it.
 
 use std::collections::BTreeMap;
@@ -83,11 +84,13 @@ fn differing(hashes: &[(String, StateHash)]) -> Vec<Violation> {
     violations
 }
 
-/// Names the first change of each member that is not in its log as it had shown it while the run was under way.
+/// Names the first change of each member that is not in its log as it had shown it while the run was under way. Of a member that
+/// shows no log at the end, it must be in that of another.
 fn changed(record: &Record) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (name, live) in &record.live {
-        let Some((_, log)) = record.logs.iter().find(|(other, _)| other == name) else { continue };
+        let own = record.logs.iter().find(|(other, _)| other == name);
+        let Some((of, log)) = own.or_else(|| record.logs.first()) else { continue };
         let (Some(first), Some(last)) = (log.first(), log.last()) else { continue };
         let by_place: BTreeMap<(i64, &str), &LogEntry> =
             log.iter().map(|entry| ((entry.revision, entry.key.as_str()), entry)).collect();
@@ -98,7 +101,7 @@ fn changed(record: &Record) -> Vec<Violation> {
                 violations.push(Violation {
                     rule: "log changed",
                     sentence: format!(
-                        "{name} showed {} while the run was under way, and {} at the end",
+                        "{name} showed {} while the run was under way, and {of} {} at the end",
                         shown(Some(entry)),
                         shown(now)
                     ),
@@ -145,5 +148,7 @@ fn shown(entry: Option<&LogEntry>) -> String {
     }
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::history::{EventKind, KeyState, Process};
 
-fn entry(revision: i64, value: &str) -> LogEntry {
+pub(super) fn entry(revision: i64, value: &str) -> LogEntry {
     let state = KeyState {
         value: value.to_owned(),
         version: 1,
@@ -16,7 +16,7 @@ fn entry(revision: i64, value: &str) -> LogEntry {
     LogEntry { revision, key: format!("k{revision}"), state: Some(state) }
 }
 
-fn audit(index: u64, node: &str, hash: StateHash) -> Event {
+pub(super) fn audit(index: u64, node: &str, hash: StateHash) -> Event {
     Event {
         index,
         time: index,

@@ -138,4 +138,6 @@ fn violation(rule: &'static str, sentence: String, watch: &Watch, records: &[u64
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;
