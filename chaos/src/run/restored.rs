@@ -19,15 +19,24 @@ const PEER_URL: &str = "http://127.0.0.1:23800";
 /// Restores the first, the last and one in the middle, and records what each holds.
 pub(super) async fn all(options: &Options, folder: &Folder, history: &Writer) -> anyhow::Result<()> {
     let saved = saved(&folder.snapshots())?;
+    // Clients have seen it, and may ask any cluster for it.
+    let seen = history.finish()?.iter().filter_map(|event| event.rev).max().unwrap_or(1);
     let count = saved.len().min(RESTORED_MAX);
     for number in 0..count {
         let place = if count > 1 { number * (saved.len() - 1) / (count - 1) } else { 0 };
         let Some(file) = saved.get(place) else { continue };
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let restored = restore(options, folder, file).await;
+        let restored = restore(options, folder, file, seen).await;
         let (value, error) = match restored {
             // Its revision is that of another store.
-            Ok((rows, revision)) => (json!({ "file": name, "rows": rows, "revision": revision }), None),
+            Ok(Restored { rows, revision, raises, past }) => {
+                let past = json!({ "revision": seen, "error": past });
+                let raises = json!(raises);
+                (
+                    json!({ "file": name, "rows": rows, "revision": revision, "raises": raises, "past": past }),
+                    None,
+                )
+            }
             Err(error) => (json!({ "file": name }), Some(format!("{error:#}"))),
         };
         let (kind, process, f) = (EventKind::Info, Process::NEMESIS, Function::Restore);
@@ -46,8 +55,18 @@ fn saved(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Makes a member from a file, starts it, and reads everything.
-async fn restore(options: &Options, folder: &Folder, file: &Path) -> anyhow::Result<(Value, i64)> {
+/// What a restored member shows.
+struct Restored {
+    rows: Value,
+    revision: i64,
+    /// Whether the tool promises revisions above all that clients may have seen; etcd 3.4's does not.
+    raises: bool,
+    /// Why it does not show the revision that clients had seen; `None` if it does.
+    past: Option<String>,
+}
+
+/// Makes a member from a file, starts it, and reads everything, once as it is and once as of a revision that was seen before.
+async fn restore(options: &Options, folder: &Folder, file: &Path, seen: i64) -> anyhow::Result<Restored> {
     let home = folder.path().join("data").join("restored");
     let data = home.join("data").join("restored");
     if home.exists() {
@@ -57,11 +76,8 @@ async fn restore(options: &Options, folder: &Folder, file: &Path) -> anyhow::Res
     let mut program = Program::new(&options.binary);
     program.environment.clone_from(&options.environment);
     // etcd's own restore is a command of its client, which lies beside it.
-    let tool = if program.subcommands.is_empty() {
-        options.binary.with_file_name("etcdctl")
-    } else {
-        options.binary.clone()
-    };
+    let raises = !program.subcommands.is_empty();
+    let tool = if raises { options.binary.clone() } else { options.binary.with_file_name("etcdctl") };
     let cluster = format!("restored={PEER_URL}");
     let arguments = [
         "snapshot",
@@ -88,12 +104,17 @@ async fn restore(options: &Options, folder: &Folder, file: &Path) -> anyhow::Res
     // The token is that of the restored data.
     let mut cluster = Cluster::start(&program, &[place], "etcd-cluster", &home).await?;
     let everything = Range { key: "\0".to_owned(), end: Some("\0".to_owned()), ..Range::default() };
-    let answer = match cluster.targets().first() {
-        Some(target) => target.client.perform(&Request::Range(everything)).await,
+    let before = Range { revision: seen, ..everything.clone() };
+    let (answer, past) = match cluster.targets().first() {
+        Some(target) => {
+            let answer = target.client.perform(&Request::Range(everything)).await;
+            (answer, target.client.perform(&Request::Range(before)).await)
+        }
         None => anyhow::bail!("the restored cluster has no member"),
     };
     cluster.stop().await;
     let (response, revision) = answer.context("the restored member does not answer")?;
     let Response::Range { rows, .. } = response else { anyhow::bail!("a read was answered otherwise") };
-    Ok((serde_json::to_value(rows)?, revision))
+    let past = past.err().map(|failure| failure.to_string());
+    Ok(Restored { rows: serde_json::to_value(rows)?, revision, raises, past })
 }

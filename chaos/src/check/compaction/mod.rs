@@ -17,10 +17,10 @@ use crate::history::{
 pub const NAME: &str = "compaction";
 
 /// What etcd says of a revision that is forgotten, and of one that has not happened yet.
-const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+pub(super) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 /// The class of both.
-const CLASS: &str = "OutOfRange";
+pub(super) const CLASS: &str = "OutOfRange";
 
 /// Violations reported before the checker stops telling.
 const VIOLATIONS_MAX: usize = 20;
