@@ -252,4 +252,6 @@ fn answers(exchanges: &[ApiExchange], ledger: &[Change<'_>], findings: &mut Find
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;

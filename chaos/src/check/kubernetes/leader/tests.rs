@@ -6,31 +6,31 @@ use super::super::example::{Example, done, refused};
 use super::*;
 use crate::history::Lock;
 
-fn tenancy(identity: &str, epoch: u64) -> Tenancy {
+pub(super) fn tenancy(identity: &str, epoch: u64) -> Tenancy {
     Tenancy { lock: LOCK.to_owned(), identity: identity.to_owned(), ttl_seconds: 2, epoch }
 }
 
-fn held(epoch: u64) -> Option<ApiAnswer> {
+pub(super) fn held(epoch: u64) -> Option<ApiAnswer> {
     let revision = i64::try_from(epoch).unwrap();
     Some(ApiAnswer { code: 200, held: true, epoch, revision, ..ApiAnswer::default() })
 }
 
-fn write(identity: &str, epoch: u64, number: u64) -> ApiCall {
+pub(super) fn write(identity: &str, epoch: u64, number: u64) -> ApiCall {
     let data = json!({ "holder": identity, "epoch": epoch.to_string(), "number": number.to_string() });
     let fence = Some(Lock { lock: LOCK.to_owned(), epoch });
     ApiCall::Patch(Written { object: json!({ "data": data }), fence, ..Written::default() })
 }
 
-fn object(call: &ApiCall) -> Value {
+pub(super) fn object(call: &ApiCall) -> Value {
     let ApiCall::Patch(written) = call else { panic!("not a patch") };
     written.object.clone()
 }
 
-const LEDGER_KEY: &str = "/registry/configmaps/k-leader/ledger";
-const LOCK_KEY: &str = "/keelson/leaders/k-leader";
+pub(super) const LEDGER_KEY: &str = "/registry/configmaps/k-leader/ledger";
+pub(super) const LOCK_KEY: &str = "/keelson/leaders/k-leader";
 
 /// Three leaders one after the other, each with four writes; each but the first tries to write once more when it is over.
-fn valid() -> Example {
+pub(super) fn valid() -> Example {
     let mut example = Example::judged_by(opinion);
     for leader in 0..3_u64 {
         let (name, epoch) = (format!("c{leader}"), 100 * (leader + 1));

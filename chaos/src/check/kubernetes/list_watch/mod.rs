@@ -40,6 +40,12 @@ struct Informer<'a> {
     ahead: &'a [Change<'a>],
 }
 
+impl Informer<'_> {
+    fn held(&self) -> Contents<'_> {
+        self.contents.iter().map(|(name, revision)| (name.as_str(), *revision)).collect()
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     informers: usize,
@@ -178,8 +184,7 @@ fn informers(
             findings.unknown.push(format!("the informer {process:?} did not come to its end"));
         }
         let at = informer.position.unwrap_or(0);
-        let held: Contents<'_> =
-            informer.contents.iter().map(|(name, revision)| (name.as_str(), *revision)).collect();
+        let held = informer.held();
         if !informer.is_broken && held != state(changes, at) {
             let sentence = format!(
                 "the informer {process:?} holds {held:?} at {at}, and the log {:?}",
@@ -219,7 +224,11 @@ fn step<'a>(
             informer.contents = items.iter().cloned().collect();
             informer.position = Some(*revision);
             informer.ahead = after(changes, *revision);
-            Ok(())
+            let (held, logged) = (informer.held(), state(changes, *revision));
+            if held == logged {
+                return Ok(());
+            }
+            Err(("informer differs", format!("a list at {revision} shows {held:?}, and the log {logged:?}")))
         }
         Informed::Event(event) => shown(informer, event, at),
         Informed::Bookmark { revision } => {
@@ -287,5 +296,7 @@ fn after<'a>(changes: &'a [Change<'a>], revision: i64) -> &'a [Change<'a>] {
     changes.get(place..).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -6,21 +6,21 @@ use super::super::example::Example;
 use super::*;
 use crate::history::{ApiAnswer, Face};
 
-const INFORMER: u32 = 50;
+pub(super) const INFORMER: u32 = 50;
 
-fn event(kind: &str, name: &str, revision: i64) -> Informed {
+pub(super) fn event(kind: &str, name: &str, revision: i64) -> Informed {
     Informed::Event(ShownEvent { kind: kind.to_owned(), name: name.to_owned(), revision })
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     format!("/registry/configmaps/k-listwatch/{name}")
 }
 
-fn item(name: &str, revision: i64) -> Value {
+pub(super) fn item(name: &str, revision: i64) -> Value {
     json!({ "metadata": { "name": name, "resourceVersion": revision.to_string() } })
 }
 
-fn list(example: &mut Example, version: &str, answer: (i64, Vec<Value>)) {
+pub(super) fn list(example: &mut Example, version: &str, answer: (i64, Vec<Value>)) {
     let (namespace, resource_version) = (NAMESPACE.to_owned(), version.to_owned());
     let listing = Listing { namespace, resource_version, ..Listing::default() };
     let (revision, items) = answer;
@@ -29,15 +29,15 @@ fn list(example: &mut Example, version: &str, answer: (i64, Vec<Value>)) {
 }
 
 /// The places of what is told in `valid`, after the list that comes first.
-const LISTED: usize = 2;
-const FIRST: usize = 4;
-const BOOKMARK: usize = 9;
-const ENDED: usize = 10;
-const REOPENED: usize = 11;
-const DELETED: usize = 13;
+pub(super) const LISTED: usize = 2;
+pub(super) const FIRST: usize = 4;
+pub(super) const BOOKMARK: usize = 9;
+pub(super) const ENDED: usize = 10;
+pub(super) const REOPENED: usize = 11;
+pub(super) const DELETED: usize = 13;
 
 /// An object from before, five from the first watch with a bookmark, and the rest from a second one.
-fn valid() -> Example {
+pub(super) fn valid() -> Example {
     let mut example = Example::judged_by(opinion);
     example.log(5, &key("old"), Some(json!({})));
     list(&mut example, "", (8, vec![item("old", 5)]));

@@ -181,6 +181,10 @@ fn against_the_log(
     for change in changes {
         if let Some(object) = &change.object {
             versions.entry(change.name).or_default().insert(change.revision, object);
+        } else {
+            // Nobody deletes anything here.
+            let (name, at) = (change.name, change.revision);
+            findings.broken("update lost something", &[], format!("{name} is deleted at {at}"));
         }
     }
     let none = BTreeMap::new();
@@ -276,5 +280,7 @@ fn operation(exchange: &ApiExchange) -> Option<Operation> {
     Some(Operation { index, process, node, key: key.clone(), call, invoked_at, outcome })
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

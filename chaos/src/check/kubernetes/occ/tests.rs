@@ -6,21 +6,21 @@ use super::super::example::{Example, done, refused};
 use super::*;
 use crate::history::Named;
 
-fn object(revision: i64, list: &str) -> Value {
+pub(super) fn object(revision: i64, list: &str) -> Value {
     json!({ "metadata": { "name": "a", "resourceVersion": revision.to_string() }, "data": { "list": list } })
 }
 
-fn write(object: Value) -> Written {
+pub(super) fn write(object: Value) -> Written {
     let (namespace, name) = (NAMESPACE.to_owned(), "a".to_owned());
     Written { namespace, name, object, ..Written::default() }
 }
 
-fn read() -> ApiCall {
+pub(super) fn read() -> ApiCall {
     ApiCall::Get(Named { namespace: NAMESPACE.to_owned(), name: "a".to_owned(), ..Named::default() })
 }
 
 /// Creates a list and appends to it, one element after the other.
-fn valid() -> Example {
+pub(super) fn valid() -> Example {
     let mut example = Example::judged_by(|record| opinion(record, Limits::default()));
     let mut list = "1".to_owned();
     let mut at = 10;
@@ -42,7 +42,7 @@ fn valid() -> Example {
 }
 
 /// Changes the answer of the n-th event, counted from the end.
-fn answer(example: &mut Example, from_end: usize, value: Value) {
+pub(super) fn answer(example: &mut Example, from_end: usize, value: Value) {
     let place = example.events.len() - from_end;
     example.events[place].value = value;
 }

@@ -1,7 +1,7 @@
 //! Orphans: what depends on an owner goes when its last owner is gone, and not before; what was to be orphaned stays.
 //!
 //! An object that no client asked to delete goes only when none of its owners stands: each is gone, or on its way out. What depended on an owner that was
-//! deleted under the policy `Orphan` stays. Once all is healed, nothing is left whose owners are gone, and nothing is stuck on its way out.
+//! deleted under the policy `Orphan` stays. An owner that is deleted under the policy `Foreground` goes behind its dependents. Once all is healed, nothing is left whose owners are gone, and nothing is stuck on its way out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,9 @@ use crate::history::{ApiCall, ApiExchange, Function, Removal, Resource, api_exch
 pub const NAME: &str = "k-orphans";
 /// Where the workload's objects are.
 pub const NAMESPACE: &str = "k-orphans";
-/// What an owner carries while its dependents are let go.
+/// What an owner carries while its dependents are let go, and while it waits for their end.
 const ORPHAN_FINALIZER: &str = "orphan";
+const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// Owners that were deleted, and dependents that were collected, without which nothing is shown.
 const FELLED_MIN: usize = 3;
 const COLLECTED_MIN: usize = 3;
@@ -31,6 +32,8 @@ struct Standing {
     let_go: BTreeSet<String>,
     /// Owners that were seen letting their dependents go.
     orphaning: BTreeSet<String>,
+    /// Owners that were seen waiting, with those that they wait for.
+    awaited: BTreeMap<String, BTreeSet<String>>,
     collected: usize,
 }
 
@@ -82,9 +85,13 @@ impl Standing {
             return;
         };
         let own = uid(object).unwrap_or_default().to_owned();
-        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        let is_orphaning = is_deleting(object)
-            && finalizers.into_iter().flatten().any(|name| name.as_str() == Some(ORPHAN_FINALIZER));
+        if is_deleting(object) && has_finalizer(object, FOREGROUND_FINALIZER) {
+            let depends = |(_, object): &(String, Value)| is_blocked_by(object, &own);
+            let dependents = self.objects.iter().filter(|(_, standing)| depends(standing));
+            let dependents = dependents.map(|(uid, _)| uid.clone()).collect();
+            self.awaited.entry(own.clone()).or_insert(dependents);
+        }
+        let is_orphaning = is_deleting(object) && has_finalizer(object, ORPHAN_FINALIZER);
         if is_orphaning && self.orphaning.insert(own.clone()) {
             let depends = |object: &Value| !is_deleting(object) && owners(object) == [own.clone()];
             let dependents = self.objects.iter().filter(|(_, (_, object))| depends(object));
@@ -98,6 +105,7 @@ impl Standing {
         let found = self.objects.iter().find(|(_, (name, _))| name == change.name);
         let Some(own) = found.map(|(uid, _)| uid.clone()) else { return };
         let Some((name, object)) = self.objects.remove(&own) else { return };
+        self.went_too_early(&own, change, findings);
         if requested.contains(name.as_str()) {
             return;
         }
@@ -118,6 +126,17 @@ impl Standing {
         }
     }
 
+    /// What stood when its owner began to wait, and still depends on it, must be gone before the owner is.
+    fn went_too_early(&mut self, own: &str, change: &Change<'_>, findings: &mut Findings) {
+        let awaited = self.awaited.remove(own).unwrap_or_default();
+        let left = awaited.iter().filter_map(|uid| self.objects.get(uid));
+        if let Some((left, _)) = left.into_iter().find(|(_, object)| is_blocked_by(object, own)) {
+            let (name, at) = (change.name, change.revision);
+            let sentence = format!("at {at}, {name} is gone, which was to go behind its dependent {left}");
+            findings.broken("owner went before its dependents", &[], sentence);
+        }
+    }
+
     fn at_the_end(&self, findings: &mut Findings) {
         for (name, object) in self.objects.values() {
             let owners = owners(object);
@@ -129,6 +148,20 @@ impl Standing {
             }
         }
     }
+}
+
+fn has_finalizer(object: &Value, finalizer: &str) -> bool {
+    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    finalizers.into_iter().flatten().any(|name| name.as_str() == Some(finalizer))
+}
+
+/// Whether an object names an owner that is not to go before it.
+fn is_blocked_by(object: &Value, owner: &str) -> bool {
+    let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    references.into_iter().flatten().any(|reference| {
+        reference.get("uid").and_then(Value::as_str) == Some(owner)
+            && reference.get("blockOwnerDeletion").and_then(Value::as_bool) == Some(true)
+    })
 }
 
 /// An acknowledged deletion under the policy `Orphan` must have let dependents go, if there were some.
@@ -152,5 +185,7 @@ fn orphaned(
     }
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -5,14 +5,14 @@ use serde_json::json;
 use super::super::example::{Example, done};
 use super::*;
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     format!("/registry/configmaps/k-orphans/{name}")
 }
 
-fn object(name: &str, owner: Option<&str>, finalizer: Option<&str>) -> Option<Value> {
+pub(super) fn object(name: &str, owner: Option<&str>, finalizer: Option<&str>) -> Option<Value> {
     let mut metadata = json!({ "name": name, "uid": format!("uid-{name}") });
     if let Some(owner) = owner {
-        metadata["ownerReferences"] = json!([{ "uid": format!("uid-{owner}") }]);
+        metadata["ownerReferences"] = json!([{ "uid": format!("uid-{owner}"), "blockOwnerDeletion": true }]);
     }
     if let Some(finalizer) = finalizer {
         metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -21,7 +21,7 @@ fn object(name: &str, owner: Option<&str>, finalizer: Option<&str>) -> Option<Va
     Some(json!({ "metadata": metadata }))
 }
 
-fn fell(example: &mut Example, name: &str, propagation: &str) {
+pub(super) fn fell(example: &mut Example, name: &str, propagation: &str) {
     let (namespace, name) = (NAMESPACE.to_owned(), name.to_owned());
     let propagation = Some(propagation.to_owned());
     let removal = Removal { namespace, name, propagation, ..Removal::default() };
@@ -29,7 +29,7 @@ fn fell(example: &mut Example, name: &str, propagation: &str) {
 }
 
 /// Four owners with two dependents each: one stands, and one goes under each policy.
-fn valid() -> Example {
+pub(super) fn valid() -> Example {
     let mut example = Example::judged_by(opinion);
     let mut at = 10;
     let mut put = |example: &mut Example, name: &str, object| {
@@ -62,7 +62,7 @@ fn valid() -> Example {
     example
 }
 
-fn with(name: &str, object: Option<Value>) -> Vec<&'static str> {
+pub(super) fn with(name: &str, object: Option<Value>) -> Vec<&'static str> {
     let mut example = valid();
     example.log(90, &key(name), object);
     example.rules()

@@ -2,7 +2,8 @@
 //!
 //! A ReplicaSet's status says which generation its controller has seen, so what the controller may want at a moment is what any generation since then
 //! asks for. Whenever a pod comes, the ReplicaSet has no more living ones than that; whenever a ReplicaSet grows, those of its Deployment ask
-//! together for no more than the Deployment's replicas and its surge. Once all is healed, every Deployment has what it asks for within a minute.
+//! together for no more than the Deployment's replicas and its surge. Generations never fall, and none is seen before it is there. Once all is
+//! healed, every Deployment has what it asks for within a minute, and no pod lives that is nobody's.
 
 use std::collections::BTreeMap;
 
@@ -115,6 +116,11 @@ fn is_ours(call: &ApiCall) -> bool {
 impl State {
     fn take_in(&mut self, resource: Resource, change: &Change<'_>, findings: &mut Findings) {
         match resource {
+            Resource::Deployments => generations(&self.deployments, change, findings),
+            Resource::ReplicaSets => generations(&self.replica_sets, change, findings),
+            Resource::Pods | Resource::Namespaces | Resource::Nodes | Resource::ConfigMaps => {}
+        }
+        match resource {
             Resource::Deployments => {
                 track(&mut self.deployments, change, wanted_with_surge);
             }
@@ -199,6 +205,16 @@ impl State {
                 findings.broken("not what was wanted", &[], sentence);
             }
         }
+        let stands = |owner: &String| self.replica_sets.values().any(|set| set.uid == *owner);
+        let lonely =
+            self.pods.iter().filter(|(_, pod)| pod.is_live && !pod.owner.as_ref().is_some_and(stands));
+        for (name, _) in lonely {
+            findings.broken(
+                "pod of nobody",
+                &[],
+                format!("{name} lives in the end, and no ReplicaSet has it"),
+            );
+        }
         let unready = self.pods.iter().filter(|(_, pod)| pod.is_live && !pod.is_ready);
         for (name, _) in unready {
             findings.broken("not ready", &[], format!("{name} lives in the end, and is not ready"));
@@ -221,6 +237,24 @@ fn wanted_with_surge(deployment: &Value) -> i64 {
         None => Some((replicas * 25 + 99) / 100),
     };
     replicas + surge.unwrap_or(0)
+}
+
+/// A generation never falls, and no controller has seen one that is not there: what may be wanted is told by both.
+fn generations(owners_by_name: &BTreeMap<String, Owner>, change: &Change<'_>, findings: &mut Findings) {
+    let Some(object) = &change.object else { return };
+    let (name, at) = (change.name, change.revision);
+    let generation = number(object, "/metadata/generation");
+    let observed = number(object, "/status/observedGeneration");
+    if observed > generation {
+        let sentence = format!("at {at}, {name} is of generation {generation}, and {observed} was seen");
+        findings.broken("generation seen before it was there", &[], sentence);
+    }
+    let standing = owners_by_name.get(name).filter(|_| !change.is_new);
+    let before = standing.and_then(|owner| owner.wanted.last_key_value()).map_or(0, |(before, _)| *before);
+    if generation < before {
+        let sentence = format!("at {at}, {name} is of generation {generation}, after {before}");
+        findings.broken("generation went back", &[], sentence);
+    }
 }
 
 /// Takes in a change of an owner of others; returns what it asks for now.
@@ -250,5 +284,7 @@ fn track(
     Some(owner.replicas)
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::super::example::{Example, done};
 use super::*;
 use crate::history::Written;
 
-fn deployment(generation: i64, observed: i64, replicas: i64) -> Value {
+pub(super) fn deployment(generation: i64, observed: i64, replicas: i64) -> Value {
     json!({
         "metadata": { "uid": "D", "generation": generation },
         "spec": { "replicas": replicas },
@@ -14,14 +14,14 @@ fn deployment(generation: i64, observed: i64, replicas: i64) -> Value {
     })
 }
 
-fn set(generation: i64, observed: i64, replicas: i64) -> Value {
+pub(super) fn set(generation: i64, observed: i64, replicas: i64) -> Value {
     let mut set = deployment(generation, observed, replicas);
     set["metadata"]["uid"] = json!("S");
     set["metadata"]["ownerReferences"] = json!([{ "uid": "D" }]);
     set
 }
 
-fn pod(is_ready: bool, is_deleting: bool) -> Value {
+pub(super) fn pod(is_ready: bool, is_deleting: bool) -> Value {
     let mut pod = json!({ "metadata": { "ownerReferences": [{ "uid": "S" }] } });
     if is_ready {
         pod["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
@@ -32,12 +32,18 @@ fn pod(is_ready: bool, is_deleting: bool) -> Value {
     pod
 }
 
-fn log(example: &mut Example, revision: i64, resource: Resource, name: &str, object: Option<Value>) {
+pub(super) fn log(
+    example: &mut Example,
+    revision: i64,
+    resource: Resource,
+    name: &str,
+    object: Option<Value>,
+) {
     example.log(revision, &format!("{}{name}", resource.folder(NAMESPACE)), object);
 }
 
 /// Scaled to five, then down to three, and back to five.
-fn valid() -> Example {
+pub(super) fn valid() -> Example {
     let mut example = Example::judged_by(opinion);
     let written = || Written { namespace: NAMESPACE.to_owned(), ..Written::default() };
     for at in [10, 30, 50] {
