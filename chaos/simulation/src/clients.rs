@@ -173,6 +173,7 @@ async fn audit(world: &World, present: &[usize], silent: &[String], logs: &Logs)
         };
         let value = json!({
             "from": 1,
+            "whole": true,
             "until": until,
             "shown_from": shown.as_ref().ok().map(|(from, _)| from),
             "entries": shown.as_ref().map_or(0, |(_, log)| log.len()),

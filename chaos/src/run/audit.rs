@@ -64,6 +64,7 @@ pub(super) async fn record(
             key: None,
             value: json!({
                 "from": part.from,
+                "whole": part.prefix.is_empty(),
                 "until": until,
                 "shown_from": shown.as_ref().ok().map(|(from, _)| from),
                 "entries": shown.as_ref().map_or(0, |(_, log)| log.len()),

@@ -4,7 +4,8 @@
 //! 2. Each request takes its revision: a write the one it made, a read the one in its answer's header. A write of unknown fate
 //!    takes the revision at which its unique value stands in the log, or never happened.
 //! 3. Replaying the log, every answer must match the state at its revision, and every write must have changed exactly what the
-//!    log shows. Every revision belongs to one write, or is the end of a lease: all its keys at once.
+//!    log shows. Every revision belongs to one write, or is the end of a lease: all its keys at once. Where the log is that of the
+//!    whole store, every revision up to the highest that an answer names is there.
 //! 4. If A returned before B was invoked, then rev(A) ≤ rev(B), strictly when B is a write. Serializable reads are exempt.
 //!
 //! When all hold, the revision order is a legal sequential execution that respects real time: the history is strictly
@@ -64,10 +65,13 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let versions = record.versions();
     let unknown: Vec<String> = forgotten(record, &versions).into_iter().collect();
     let outcome = if unknown.is_empty() { check(&exchanges, &versions) } else { Ok(Report::default()) };
-    let (report, violations) = match outcome {
+    let (report, mut violations) = match outcome {
         Ok(report) => (report, Vec::new()),
         Err(violations) => (Report::default(), violations),
     };
+    if let Some(from) = whole_from(record).filter(|_| unknown.is_empty()) {
+        violations.extend(gaps(from, &exchanges, &versions));
+    }
     let Report { reads, writes, unknown_applied, changes, leases_ended, .. } = report;
     let counts = [
         ("reads", reads),
@@ -100,6 +104,42 @@ pub(super) fn forgotten(record: &Record, versions: &Versions<'_>) -> Option<Stri
         "{} revisions from {first} to {last} were compacted before any member had shown them",
         missing.len()
     ))
+}
+
+/// Returns the first revision of a log that is known to have the changes of all keys: the store is the run's own.
+fn whole_from(record: &Record) -> Option<i64> {
+    let audits = record.events.iter().filter(|event| event.f == Function::Audit);
+    let whole = audits.filter(|event| event.value.get("whole").and_then(Value::as_bool) == Some(true));
+    whole.filter_map(|event| event.value.get("from").and_then(Value::as_i64)).max()
+}
+
+/// Finds revisions that hold nothing, up to the highest that an answer names: each is made by a change.
+fn gaps(from: i64, exchanges: &[Exchange], versions: &Versions<'_>) -> Vec<Violation> {
+    let answered = exchanges.iter().filter_map(|exchange| match exchange.end {
+        ExchangeEnd::Ok { revision, .. } => Some((revision, exchange)),
+        ExchangeEnd::Fail { .. } | ExchangeEnd::Unknown => None,
+    });
+    let Some((until, by)) = answered.max_by_key(|(revision, _)| *revision) else { return Vec::new() };
+    // The first revision is that of an empty store.
+    let mut next = from.max(2);
+    let mut violations = Vec::new();
+    for revision in versions.revisions().range(next..=until).map(|(revision, _)| *revision).chain([until + 1])
+    {
+        if next < revision {
+            violations.push(Violation {
+                rule: "empty revision",
+                sentence: format!(
+                    "no log shows a change of the revisions {next} to {}, and {} was answered at {until}",
+                    revision - 1,
+                    name(by)
+                ),
+                operations: vec![by.index],
+            });
+        }
+        next = revision + 1;
+    }
+    violations.truncate(VIOLATIONS_MAX);
+    violations
 }
 
 /// A request that happened, with its revision.

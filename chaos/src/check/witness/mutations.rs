@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{LogEntry, check};
+use super::{LogEntry, check, gaps};
 use crate::check::versions::{Versions, effect};
 use crate::history::{
     Compare, CompareTarget, Delete, Exchange, ExchangeEnd, Process, Put, Range, Relation, Request, Response,
@@ -65,7 +65,8 @@ fn history(random: &mut StdRng, count: u64) -> History {
 }
 
 fn passes(history: &History) -> bool {
-    check(&history.exchanges, &Versions::new(&history.log)).is_ok()
+    let versions = Versions::new(&history.log);
+    check(&history.exchanges, &versions).is_ok() && gaps(2, &history.exchanges, &versions).is_empty()
 }
 
 /// Changes one row that an answer shows; `false` where it shows none.

@@ -1,8 +1,13 @@
 //! Valid histories pass; each way of breaking one is named.
 
-use super::{LogEntry, check};
+use serde_json::json;
+
+use super::{LogEntry, check, gaps, opinion};
+use crate::check::Record;
 use crate::check::versions::Versions;
-use crate::history::{Answer, Call, Exchange, KeyState, Operation, Outcome, Process};
+use crate::history::{
+    Answer, Call, Event, EventKind, Exchange, Function, KeyState, Operation, Outcome, Process,
+};
 
 fn exchanges(operations: &[Operation]) -> Vec<Exchange> {
     operations.iter().cloned().map(Exchange::from).collect()
@@ -121,4 +126,64 @@ fn a_cas_that_ignored_its_condition_is_found() {
     operations[2] =
         operation(4, (40, 50), Call::Cas { expected: 7, value: "b".to_owned() }, Answer::Swapped, 3);
     assert_eq!(rules(&operations, &log()), ["wrong answer", "wrong write in the log"]);
+}
+
+#[test]
+fn a_revision_that_holds_nothing_is_found() {
+    let mut log = log();
+    log[1].revision = 5;
+    log[1].state = Some(state("b", 2, 2, 5));
+    let operations = [write(0, (0, 10), "a", 2), write(2, (40, 50), "b", 5)];
+    assert!(rules(&operations, &log).is_empty());
+    let found = |from, log: &[LogEntry], operations: &[Operation]| {
+        gaps(from, &exchanges(operations), &Versions::new(log))
+            .into_iter()
+            .map(|violation| violation.sentence)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found(1, &log, &operations),
+        ["no log shows a change of the revisions 3 to 4, and #2 (write b to k at n1) was answered at 5"]
+    );
+    // What came before the run, or behind all that it knows, is not its business.
+    assert!(found(5, &log, &operations).is_empty());
+    assert!(found(1, &log, &operations[..1]).is_empty());
+    assert_eq!(found(1, &log[..1], &operations).len(), 1);
+}
+
+#[test]
+fn gaps_count_where_the_log_is_that_of_the_whole_store() {
+    let event = |index, kind, process, f, value, rev| {
+        let key = (f == Function::Write).then(|| "k".to_owned());
+        Event {
+            index,
+            time: index,
+            kind,
+            process,
+            f,
+            key,
+            value,
+            node: Some("n1".to_owned()),
+            rev,
+            error: None,
+        }
+    };
+    let found = |is_whole: bool, shown_from: i64| {
+        let client = Process::Client(0);
+        let audit = json!({ "from": 1, "whole": is_whole, "shown_from": shown_from });
+        let events = vec![
+            event(0, EventKind::Invoke, client, Function::Write, json!({ "value": "b" }), None),
+            event(1, EventKind::Ok, client, Function::Write, json!("written"), Some(5)),
+            event(2, EventKind::Info, Process::NEMESIS, Function::Audit, audit, None),
+        ];
+        let entry = LogEntry { revision: 5, key: "k".to_owned(), state: Some(state("b", 1, 5, 5)) };
+        let record = Record { events, logs: vec![("n1".to_owned(), vec![entry])], live: Vec::new() };
+        let opinion = opinion(&record).unwrap().unwrap();
+        let rules: Vec<&str> = opinion.violations.iter().map(|violation| violation.rule).collect();
+        (rules, opinion.unknown.len())
+    };
+    assert_eq!(found(true, 1), (vec!["empty revision"], 0));
+    assert_eq!(found(false, 1), (vec![], 0));
+    // What was compacted before anybody had shown it is not known.
+    assert_eq!(found(true, 5), (vec![], 1));
 }
