@@ -56,3 +56,24 @@ fn balances_are_those_that_somebody_wrote_last() {
     assert_eq!(found(End::Fail, "5 b"), ["balance from nowhere"]);
     assert!(found(End::Unknown, "5 a").is_empty() && found(End::Unknown, "5 b").is_empty());
 }
+
+#[test]
+fn a_transfer_replaces_what_was_on_both_accounts() {
+    let write = |index: u64, puts: [(&str, &str); 2], end| {
+        let puts = puts.map(|(key, value)| put(key, value)).to_vec();
+        exchange(index, (index, index + 1), txn(Vec::new(), puts), end)
+    };
+    // Nothing is moved, so that no total tells.
+    let found = |last: [(&str, &str); 3]| {
+        rules(&[
+            write(0, [("bank/0", "5 a"), ("bank/1", "5 a")], swapped(2)),
+            write(2, [("bank/1", "5 b"), ("bank/2", "5 b")], swapped(2)),
+            write(4, [("bank/0", "5 c"), ("bank/1", "5 c")], End::Unknown),
+            exchange(6, (6, 7), all_accounts(), rows(last)),
+        ])
+    };
+    assert!(found([("bank/0", "5 c"), ("bank/1", "5 c"), ("bank/2", "5 b")]).is_empty());
+    assert!(found([("bank/0", "5 a"), ("bank/1", "5 b"), ("bank/2", "5 b")]).is_empty());
+    let half = found([("bank/0", "5 c"), ("bank/1", "5 b"), ("bank/2", "5 b")]);
+    assert_eq!(half, ["half a transfer"]);
+}

@@ -35,7 +35,7 @@ struct Asked {
     end: End,
 }
 
-fn rules(history: &Vec<Asked>) -> Vec<&'static str> {
+fn rules(history: &[Asked]) -> Vec<&'static str> {
     let mut events = Vec::new();
     for Asked { span, what, revision, end } in history {
         let end = match end {
@@ -203,5 +203,5 @@ const MUTATIONS: &[Mutation<Vec<Asked>>] = &[
 
 #[test]
 fn no_mutation_of_valid_compactions_passes() {
-    mutation::check(valid, rules, MUTATIONS);
+    mutation::check(valid, |history: &Vec<Asked>| rules(history), MUTATIONS);
 }

@@ -67,8 +67,10 @@ fn valid(random: &mut StdRng) -> Vec<Exchange> {
                 (remove(&element), if fate == 0 { End::Unknown } else { removed(1) })
             }
             4 | 5 => {
-                let grown =
-                    txn(Vec::new(), vec![put(LIST, &[&list[..], &[element.clone()]].concat().join(" "))]);
+                let grown = txn(
+                    Vec::new(),
+                    vec![put(LIST, &[&list[..], std::slice::from_ref(&element)].concat().join(" "))],
+                );
                 match fate {
                     0 | 1 => (grown, if fate == 0 { not_swapped() } else { End::Unknown }),
                     _ => {

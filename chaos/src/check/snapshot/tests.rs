@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::check::witness::LogEntry;
-use crate::history::{KeyState, Process};
+use crate::history::Process;
 
 fn state(value: &str, revision: i64) -> KeyState {
     KeyState {
@@ -31,7 +31,7 @@ fn log() -> Vec<LogEntry> {
     ]
 }
 
-fn event(index: u64, kind: EventKind, process: Process, f: Function, value: serde_json::Value) -> Event {
+fn event(index: u64, kind: EventKind, process: Process, f: Function, value: Value) -> Event {
     let key = (f == Function::Snapshot).then(|| "1.db".to_owned());
     let node = (process != Process::NEMESIS).then(|| "n1".to_owned());
     let rev = (f == Function::Kv).then_some(3);
@@ -41,8 +41,8 @@ fn event(index: u64, kind: EventKind, process: Process, f: Function, value: serd
 fn rules(rows: &[Row]) -> Vec<&'static str> {
     let client = Process::Client(0);
     let events = vec![
-        event(0, EventKind::Ok, client, Function::Kv, serde_json::Value::Null),
-        event(1, EventKind::Invoke, client, Function::Snapshot, serde_json::Value::Null),
+        event(0, EventKind::Ok, client, Function::Kv, Value::Null),
+        event(1, EventKind::Invoke, client, Function::Snapshot, Value::Null),
         event(
             2,
             EventKind::Info,
@@ -87,7 +87,7 @@ fn a_state_older_than_what_the_member_had_shown_is_found() {
 
 #[test]
 fn a_restored_store_begins_above_what_clients_had_seen() {
-    let found = |revision: i64, raises: bool, past: serde_json::Value| {
+    let found = |revision: i64, raises: bool, past: Value| {
         let rows = [row("b", "2", 3), row("c", "3", 5)];
         let value = json!({
             "file": "1.db",
@@ -107,7 +107,7 @@ fn a_restored_store_begins_above_what_clients_had_seen() {
     assert_eq!(found(6, true, gone.clone()), (vec![], 0));
     assert_eq!(found(5, true, gone.clone()), (vec!["revisions not raised"], 0));
     assert_eq!(found(4, true, gone.clone()), (vec!["revision below its keys", "revisions not raised"], 0));
-    assert_eq!(found(6, true, serde_json::Value::Null), (vec!["past readable"], 0));
+    assert_eq!(found(6, true, Value::Null), (vec!["past readable"], 0));
     assert_eq!(found(6, true, to_come.clone()), (vec!["past readable"], 0));
     assert_eq!(found(6, true, json!("Unavailable: etcdserver: no leader")), (vec![], 1));
     // etcd 3.4 promises neither.
