@@ -180,11 +180,14 @@ impl Request {
         }
     }
 
-    /// Whether an old answer is allowed.
+    /// Whether an old answer is allowed: to a read that says so, and to a transaction of nothing but such reads. To etcd, one that does
+    /// nothing at all is of this kind (`isTxnSerializable` in its v3_server.go).
     pub fn is_serializable(&self) -> bool {
+        let is_old_read = |step: &Self| matches!(step, Self::Range(range) if range.serializable);
         match self {
-            Self::Range(range) => range.serializable,
-            Self::Put(_) | Self::Delete(_) | Self::Txn(_) => false,
+            Self::Range(_) => is_old_read(self),
+            Self::Put(_) | Self::Delete(_) => false,
+            Self::Txn(txn) => txn.then.iter().chain(&txn.otherwise).all(is_old_read),
         }
     }
 }

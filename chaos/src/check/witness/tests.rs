@@ -6,7 +6,8 @@ use super::{LogEntry, check, gaps, opinion};
 use crate::check::Record;
 use crate::check::versions::Versions;
 use crate::history::{
-    Answer, Call, Event, EventKind, Exchange, Function, KeyState, Operation, Outcome, Process,
+    Answer, Call, Event, EventKind, Exchange, ExchangeEnd, Function, KeyState, Operation, Outcome, Process,
+    Range, Request, Response, Txn,
 };
 
 fn exchanges(operations: &[Operation]) -> Vec<Exchange> {
@@ -186,4 +187,22 @@ fn gaps_count_where_the_log_is_that_of_the_whole_store() {
     assert_eq!(found(false, 1), (vec![], 0));
     // What was compacted before anybody had shown it is not known.
     assert_eq!(found(true, 5), (vec![], 1));
+}
+
+#[test]
+fn a_transaction_that_does_nothing_may_be_answered_with_what_is_old() {
+    let found = |then: Vec<Request>| {
+        let mut history = exchanges(&valid());
+        let responses = then.iter().map(|_| Response::Range { rows: Vec::new(), count: 0 }).collect();
+        let response = Response::Txn { succeeded: true, responses };
+        let request = Request::Txn(Txn { then, ..Txn::default() });
+        let end = ExchangeEnd::Ok { response, revision: 2, returned_at: 90 };
+        history.push(Exchange { index: 8, request, invoked_at: 80, end, ..history[0].clone() });
+        let violations = check(&history, &Versions::new(&log())).err().unwrap_or_default();
+        violations.into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    let read = |serializable| Request::Range(Range { key: "z".to_owned(), serializable, ..Range::default() });
+    assert_eq!(found(vec![]), [""; 0]);
+    assert_eq!(found(vec![read(true)]), [""; 0]);
+    assert_eq!(found(vec![read(true), read(false)]), ["stale read"]);
 }
