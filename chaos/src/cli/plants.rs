@@ -13,6 +13,12 @@ pub struct PlantsArgs {
     /// Only these: names, as --list shows them
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Only those of these tiers: sim, real, k8s
+    #[arg(long, value_delimiter = ',')]
+    pub tier: Vec<String>,
+    /// A whole program with the same bugs, which plants of the tier k8s need: cargo xtask mutants --binary builds it
+    #[arg(long, value_name = "PATH")]
+    pub keelson: Option<PathBuf>,
     /// Shows what there is, and tries nothing
     #[arg(long)]
     pub list: bool,
@@ -49,6 +55,8 @@ mod tests {
     fn a_program_without_plants_says_so() {
         let args = PlantsArgs {
             only: Vec::new(),
+            tier: Vec::new(),
+            keelson: None,
             list: true,
             budget: Duration::from_secs(1),
             output: None,

@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: breaks the store on purpose, one named bug at a time, and shows which test finds it.
 //!
 //! `list` names the bugs, `sow` compiles them all into a copy of the repository. The copy builds `keelson-plant` too, with the same bugs,
-//! for `chaos plants` and for trials by hand: `KEELSON_PLANT=<name>`.
+//! for `chaos plants` and for trials by hand: `KEELSON_PLANT=<name>`. The bugs of API server and controllers are in the whole program alone
+//! (`--binary`).
 
 mod list;
 mod sow;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use self::list::{Mutant, mutants};
-use self::sow::Purpose;
+use self::sow::{Purpose, is_beside_the_store};
 use crate::process::{self, output, root};
 
 #[derive(clap::Args)]
@@ -44,9 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     if args.binary {
-        let copy = sow::sow(&mutants, Purpose::Whole)?;
-        process::run(cargo(&copy, "build").args(["--bin", "keelson"]))?;
-        eprintln!("{}", built("keelson").display());
+        eprintln!("{}", whole_program()?.display());
         return Ok(());
     }
     let copy = sow::sow(&mutants, Purpose::Store)?;
@@ -73,13 +72,22 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds `keelson-plant` with all mutants and returns where it is.
+/// Builds `keelson-plant` with the mutants of store and chaos and returns where it is.
 pub fn plant_program() -> Result<PathBuf> {
-    let copy = sow::sow(&mutants(), Purpose::Store)?;
-    // The test is an empty one in the copy. Naming one makes cargo resolve the features that tests need, so that nothing that the
-    // mutants' tests have built is built again.
-    process::run(cargo(&copy, "build").args(["--bin", "keelson-plant", "--test", "bad_input"]))?;
-    Ok(built("keelson-plant"))
+    program("keelson-plant", Purpose::Store)
+}
+
+/// Builds the whole `keelson` with all mutants and returns where it is.
+pub fn whole_program() -> Result<PathBuf> {
+    program("keelson", Purpose::Whole)
+}
+
+fn program(name: &str, purpose: Purpose) -> Result<PathBuf> {
+    let copy = sow::sow(&mutants(), purpose)?;
+    // The test is a small one, and an empty one beside the store. Naming one makes cargo resolve the features that tests need, so that
+    // nothing that the mutants' tests have built is built again.
+    process::run(cargo(&copy, "build").args(["--bin", name, "--test", "bad_input"]))?;
+    Ok(built(name))
 }
 
 /// What is wrong with the mutants, for `tidy`: a text that is not where it should be, one that nothing kills, a plant without one.
@@ -107,14 +115,22 @@ fn plants() -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Mutants that neither a test nor a plant kills, and plants that are no mutants.
+/// Mutants that neither a test nor a plant kills, those whose test would not hold them, and plants that are no mutants.
 fn strays(mutants: &[Mutant], plants: &BTreeSet<String>) -> Vec<String> {
     let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+    let is_untested = |mutant: &&Mutant| !mutant.killed_by.is_empty() && is_beside_the_store(mutant.file);
+    let untested = mutants
+        .iter()
+        .filter(is_untested)
+        .map(|mutant| format!("no test program is built with mutant `{}`", mutant.name));
     let is_spared = |mutant: &&Mutant| mutant.killed_by.is_empty() && !plants.contains(mutant.name);
     let spared =
         mutants.iter().filter(is_spared).map(|mutant| format!("nothing kills mutant `{}`", mutant.name));
     let unknown = plants.iter().filter(|plant| !names.contains(plant.as_str()));
-    spared.chain(unknown.map(|plant| format!("{PLANTS}: there is no mutant `{plant}`"))).collect()
+    spared
+        .chain(untested)
+        .chain(unknown.map(|plant| format!("{PLANTS}: there is no mutant `{plant}`")))
+        .collect()
 }
 
 fn folder() -> PathBuf {
@@ -259,6 +275,8 @@ mod tests {
         let found = strays(&mutants, &plants);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("spared") && found[1].contains("weed"));
+        let beside = Mutant { file: "apiserver/src/a.rs", ..mutant("beside", &["lib test"]) };
+        assert!(strays(&[beside], &BTreeSet::new())[0].contains("no test program"));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::process::{self, output, root};
 /// Crates that stand on the store or beside it: neither its tests nor its simulation need them.
 const BESIDE: [&str; 3] = ["apiserver", "controllers", "nodeagent"];
 
-/// Crates that may hold mutants.
-const SOWN: [&str; 3] = ["store", "chaos", "chaos/simulation"];
+/// Crates that may hold mutants; what is sown into one that is left out is only in the whole program.
+const SOWN: [&str; 5] = ["store", "apiserver", "controllers", "chaos", "chaos/simulation"];
 
 /// Chosen once per process, so that a run never mixes both behaviours.
 const SWITCH: &str = r#"
@@ -102,6 +102,11 @@ fn remove_others(folder: &Path, copy: &Path, files: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Whether only the whole program holds what is sown into a file.
+pub fn is_beside_the_store(file: &str) -> bool {
+    file.split_once('/').is_some_and(|(folder, _)| BESIDE.contains(&folder))
+}
+
 const LEFT_OUT: &str = "//! Left out.\n\nfn main() {}\n";
 
 /// Whether a file is the root module or the build script of a crate that is left empty, or belongs to the whole program.
@@ -109,7 +114,7 @@ fn is_left_out(file: &str) -> bool {
     file.split_once('/').is_some_and(|(folder, rest)| match folder {
         "src" => rest == "main.rs",
         "tests" => !rest.contains('/') && rest.ends_with(".rs"),
-        folder => BESIDE.contains(&folder) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs"),
+        _ => is_beside_the_store(file) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs"),
     })
 }
 
@@ -172,8 +177,8 @@ mod tests {
     #[test]
     fn crates_that_hold_mutants_get_the_switch_and_others_do_not() {
         let has = |file| prepared(file, "pub mod a;\n".to_owned(), &[]).contains("mod plant");
-        assert!(has("store/src/lib.rs") && has("chaos/simulation/src/lib.rs"));
-        assert!(!has("store/src/mvcc/mod.rs") && !has("apiserver/src/lib.rs"));
+        assert!(has("store/src/lib.rs") && has("chaos/simulation/src/lib.rs") && has("apiserver/src/lib.rs"));
+        assert!(!has("store/src/mvcc/mod.rs") && !has("nodeagent/src/lib.rs"));
     }
 
     #[test]

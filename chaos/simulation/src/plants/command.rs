@@ -22,7 +22,7 @@ pub fn plants(args: &PlantsArgs) -> anyhow::Result<u8> {
         say(&format!("keelson chaos plants: {SWITCH} is set, and each run switches on its own"));
         return Ok(USAGE);
     }
-    let chosen = match chosen(&args.only) {
+    let chosen = match chosen(args) {
         Ok(chosen) => chosen,
         Err(error) => {
             say(&format!("keelson chaos plants: {error}"));
@@ -35,7 +35,7 @@ pub fn plants(args: &PlantsArgs) -> anyhow::Result<u8> {
     }
     let began = Instant::now();
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from("chaos-runs").join("plants"));
-    let trials = Trials::new(output, began + args.budget);
+    let trials = Trials::new(output, began + args.budget, args.keelson.clone());
     let mut totals = Totals::default();
     // Real processes want the machine for themselves, and come last.
     let (simulated, real): (Vec<Plant>, Vec<Plant>) =
@@ -50,20 +50,31 @@ pub fn plants(args: &PlantsArgs) -> anyhow::Result<u8> {
     Ok(totals.code())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Plant>, String> {
+fn chosen(args: &PlantsArgs) -> Result<Vec<Plant>, String> {
     let all = all();
-    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|plant| plant.name == *name)) {
-        let known: Vec<&str> = all.iter().map(|plant| plant.name).collect();
-        return Err(format!("--only {unknown}: choose from {}", known.join(", ")));
+    let names: Vec<&str> = all.iter().map(|plant| plant.name).collect();
+    known("--only", &args.only, &names)?;
+    known("--tier", &args.tier, &Tier::NAMES)?;
+    if let Some(keelson) = args.keelson.as_ref().filter(|keelson| !keelson.is_file()) {
+        return Err(format!("--keelson {}: there is no such program", keelson.display()));
     }
-    let is_chosen = |plant: &Plant| names.is_empty() || names.iter().any(|name| name == plant.name);
+    let is_among = |asked: &[String], name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    let is_chosen =
+        |plant: &Plant| is_among(&args.only, plant.name) && is_among(&args.tier, plant.tier.name());
     Ok(all.into_iter().filter(is_chosen).collect())
+}
+
+fn known(flag: &str, asked: &[String], names: &[&str]) -> Result<(), String> {
+    match asked.iter().find(|asked| !names.contains(&asked.as_str())) {
+        Some(unknown) => Err(format!("{flag} {unknown}: choose from {}", names.join(", "))),
+        None => Ok(()),
+    }
 }
 
 fn list(plant: &Plant) {
     let Plant { name, origin, tier, expected } = plant;
     let (tier, workload) = (tier.name(), tier.workload());
-    say(&format!("{name:<32} {tier:<4} {workload:<9} {}", expected.words()));
+    say(&format!("{name:<32} {tier:<4} {workload:<11} {}", expected.words()));
     say(&format!("    {origin}"));
 }
 
@@ -92,7 +103,7 @@ fn each(plants: &[Plant], width: usize, trials: &Trials, mut take: impl FnMut(&P
 fn tell(plant: &Plant, tried: &Tried, trials: &Trials) {
     let (name, tier, workload) = (plant.name, plant.tier.name(), plant.tier.workload());
     let (operations, seconds) = (tried.operations, tried.lasted.as_secs_f64());
-    let begin = format!("{name:<32} {tier:<4} {workload:<9}");
+    let begin = format!("{name:<32} {tier:<4} {workload:<11}");
     match &tried.fate {
         Fate::Caught { by, seed } => {
             let by = by.join(", ");
@@ -157,6 +168,19 @@ impl Totals {
 mod tests {
     use super::*;
 
+    fn asked(only: &[&str], tier: &[&str]) -> Result<Vec<Plant>, String> {
+        let texts = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        chosen(&PlantsArgs {
+            only: texts(only),
+            tier: texts(tier),
+            keelson: None,
+            list: false,
+            budget: Duration::ZERO,
+            output: None,
+            jobs: None,
+        })
+    }
+
     fn tried(fate: Fate) -> Tried {
         Tried { fate, operations: 10, runs: 1, lasted: Duration::ZERO }
     }
@@ -178,10 +202,25 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
-        let error = chosen(&["weed".to_owned()]).unwrap_err();
+        let error = asked(&["weed"], &[]).unwrap_err();
         assert!(error.starts_with("--only weed: choose from ") && error.contains(all()[0].name), "{error}");
-        assert_eq!(chosen(&[]).unwrap().len(), all().len());
-        assert!(!chosen(&[all()[0].name.to_owned()]).unwrap().is_empty());
+        assert_eq!(asked(&[], &["unreal"]).unwrap_err(), "--tier unreal: choose from sim, real, k8s");
+    }
+
+    #[test]
+    fn plants_are_chosen_by_name_and_tier() {
+        assert_eq!(asked(&[], &[]).unwrap().len(), all().len());
+        assert!(!asked(&[all()[0].name], &[]).unwrap().is_empty());
+        let of_tiers = Tier::NAMES.map(|tier| asked(&[], &[tier]).unwrap().len());
+        assert!(of_tiers.iter().all(|count| *count > 0), "{of_tiers:?}");
+        assert_eq!(of_tiers.iter().sum::<usize>(), all().len());
+    }
+
+    #[test]
+    fn whole_servers_need_a_program_of_their_own() {
+        let trials = Trials::new(PathBuf::new(), Instant::now(), None);
+        let plant = asked(&[], &["k8s"]).unwrap()[0];
+        assert_eq!(trials.plant(&plant).fate, Fate::Skipped("it needs whole servers: --keelson"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs of real processes, each by `chaos run` of this program in a process of its own.
+//! Runs of real processes, each by `chaos run` of a program in a process of its own.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,21 +19,31 @@ pub(super) fn is_possible() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
+/// One run of a recipe.
+pub(super) struct Order<'a> {
+    /// What harness and members run.
+    pub(super) program: &'a Path,
+    pub(super) recipe: &'a Real,
+    pub(super) seed: u64,
+    pub(super) plant: Option<&'a str>,
+    pub(super) folder: &'a Path,
+}
+
 /// Carries out one run, with a plant or without.
 ///
 /// # Errors
 /// When it cannot be started, or left no result.
-pub(super) fn run(real: &Real, seed: u64, plant: Option<&str>, folder: &Path) -> anyhow::Result<Summary> {
+pub(super) fn run(order: &Order<'_>) -> anyhow::Result<Summary> {
+    let Order { program, folder, seed, .. } = *order;
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
-    let seconds = format!("{}s", real.lasts.as_secs());
-    let output = Command::new(std::env::current_exe()?)
-        .args(["chaos", "run", "--workload", real.workload, "--nemesis", real.nemesis])
-        .args(["--time-limit", &seconds, "--rate", RATE, "--seed", &seed.to_string(), "--output"])
+    let output = Command::new(program)
+        .args(words(order.recipe, seed))
+        .arg("--output")
         .arg(folder)
         // Members and harness alike: each plant is in one of them.
-        .envs(plant.map(|name| (SWITCH, name)))
+        .envs(order.plant.map(|name| (SWITCH, name)))
         .stdin(Stdio::null())
         .output()
         .context("cannot start a run")?;
@@ -44,6 +54,14 @@ pub(super) fn run(real: &Real, seed: u64, plant: Option<&str>, folder: &Path) ->
     })?;
     let result: Value = serde_json::from_str(&text).with_context(|| result.display().to_string())?;
     Ok(Summary { seed, ..summary(&result) })
+}
+
+/// Returns the arguments of a run.
+pub(super) fn words(recipe: &Real, seed: u64) -> Vec<String> {
+    let seconds = format!("{}s", recipe.lasts.as_secs());
+    let (workload, nemesis, seed) = (recipe.workload, recipe.nemesis, seed.to_string());
+    let words = ["chaos", "run", "--workload", workload, "--nemesis", nemesis, "--time-limit", &seconds];
+    words.into_iter().chain(["--rate", RATE, "--seed", &seed]).map(str::to_owned).collect()
 }
 
 /// Reads what a run came to.

@@ -11,7 +11,10 @@ use crate::swarm::{self, Wanted};
 #[derive(Clone, Copy, Debug)]
 pub enum Tier {
     Simulated(Simulated),
+    /// Members are stores.
     Real(Real),
+    /// Members are whole servers, which the program with the simulator is not: another one is named.
+    Kubernetes(Real),
 }
 
 /// A run in the simulator.
@@ -29,12 +32,13 @@ pub struct Simulated {
     pub seeds: u64,
 }
 
-/// A run of three processes.
+/// A run of three members, each in a process of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Real {
     pub workload: &'static str,
     /// As `chaos run --nemesis` takes it.
     pub nemesis: &'static str,
+    /// As `chaos run --time-limit` takes it.
     pub lasts: Duration,
     pub seed: u64,
     pub seeds: u64,
@@ -59,24 +63,28 @@ impl Simulated {
 }
 
 impl Tier {
+    /// Names of all.
+    pub(super) const NAMES: [&str; 3] = ["sim", "real", "k8s"];
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Simulated(_) => "sim",
             Self::Real(_) => "real",
+            Self::Kubernetes(_) => "k8s",
         }
     }
 
     pub(super) fn workload(&self) -> &'static str {
         match self {
             Self::Simulated(simulated) => simulated.workload,
-            Self::Real(real) => real.workload,
+            Self::Real(real) | Self::Kubernetes(real) => real.workload,
         }
     }
 
     pub(super) fn seeds(&self) -> Range<u64> {
         let (first, count) = match self {
             Self::Simulated(simulated) => (simulated.seed, simulated.seeds),
-            Self::Real(real) => (real.seed, real.seeds),
+            Self::Real(real) | Self::Kubernetes(real) => (real.seed, real.seeds),
         };
         first..first + count
     }

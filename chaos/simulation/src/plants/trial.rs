@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use super::expected::Shown;
-use super::{Plant, Real, SWITCH, Simulated, Tier, real};
+use super::real::Order;
+use super::{Plant, SWITCH, Simulated, Tier, real};
 use crate::farm::{self, Job};
 use crate::machine::lock;
 use crate::plan::Plan;
@@ -45,20 +48,31 @@ pub(super) struct Trials {
     /// A folder per run is made here, and goes unless the plant survives.
     pub(super) output: PathBuf,
     pub(super) deadline: Instant,
+    /// A whole program with the same bugs, for members that are whole servers.
+    pub(super) keelson: Option<PathBuf>,
     sound: Mutex<BTreeMap<String, Sound>>,
 }
 
 impl Trials {
-    pub(super) fn new(output: PathBuf, deadline: Instant) -> Self {
-        Self { output, deadline, sound: Mutex::default() }
+    pub(super) fn new(output: PathBuf, deadline: Instant, keelson: Option<PathBuf>) -> Self {
+        Self { output, deadline, keelson, sound: Mutex::default() }
+    }
+
+    /// Says why this machine cannot run a plant, if so.
+    fn impossible(&self, plant: &Plant) -> Option<&'static str> {
+        match &plant.tier {
+            Tier::Simulated(_) => None,
+            Tier::Kubernetes(_) if self.keelson.is_none() => Some("it needs whole servers: --keelson"),
+            Tier::Real(_) | Tier::Kubernetes(_) => (!real::is_possible()).then_some("it needs root"),
+        }
     }
 
     /// Tries a plant on its seeds.
     pub(super) fn plant(&self, plant: &Plant) -> Tried {
         let began = Instant::now();
         let mut tried = Tried { fate: Fate::LeftOut, operations: 0, runs: 0, lasted: Duration::ZERO };
-        if matches!(plant.tier, Tier::Real(_)) && !real::is_possible() {
-            tried.fate = Fate::Skipped("it needs root");
+        if let Some(why) = self.impossible(plant) {
+            tried.fate = Fate::Skipped(why);
             return tried;
         }
         let mut instead = Vec::new();
@@ -91,16 +105,16 @@ impl Trials {
     fn fails_anyway(&self, plant: &Plant, seed: u64) -> Option<String> {
         let key = match &plant.tier {
             Tier::Simulated(simulated) => format!("{:?}", simulated.plan(seed)),
-            Tier::Real(real) => format!("{real:?} {seed}"),
+            Tier::Real(real) | Tier::Kubernetes(real) => format!("{real:?} {seed}"),
         };
         let sound = Arc::clone(lock(&self.sound).entry(key).or_default());
         let summary = sound.get_or_init(|| {
-            carry_out(plant, seed, None, self.folder(plant, seed, "sound"))
+            self.carry_out(plant, seed, None, self.folder(plant, seed, "sound"))
                 .map_err(|error| format!("{error:#}"))
         });
         match summary {
             Ok(summary) if summary.verdict == "pass" && plant.expected.needs_two_runs() => {
-                match carry_out(plant, seed, None, self.folder(plant, seed, "sound")) {
+                match self.carry_out(plant, seed, None, self.folder(plant, seed, "sound")) {
                     Ok(again) if again.trace == summary.trace => None,
                     Ok(_) => Some("two runs left two traces".to_owned()),
                     Err(error) => Some(format!("the harness failed: {error:#}")),
@@ -130,7 +144,24 @@ impl Trials {
     }
 
     fn run(&self, plant: &Plant, seed: u64, which: &str) -> anyhow::Result<Summary> {
-        carry_out(plant, seed, Some(plant.name), self.folder(plant, seed, which))
+        self.carry_out(plant, seed, Some(plant.name), self.folder(plant, seed, which))
+    }
+
+    fn carry_out(
+        &self,
+        plant: &Plant,
+        seed: u64,
+        switched: Option<&str>,
+        folder: PathBuf,
+    ) -> anyhow::Result<Summary> {
+        let (recipe, program) = match &plant.tier {
+            Tier::Simulated(simulated) => return simulate(simulated.plan(seed), switched, folder),
+            Tier::Real(recipe) => (recipe, std::env::current_exe()?),
+            Tier::Kubernetes(recipe) => {
+                (recipe, self.keelson.clone().context("no program of whole servers")?)
+            }
+        };
+        real::run(&Order { program: &program, recipe, seed, plant: switched, folder: &folder })
     }
 
     fn folder(&self, plant: &Plant, seed: u64, which: &str) -> PathBuf {
@@ -147,13 +178,6 @@ impl Trials {
     }
 }
 
-fn carry_out(plant: &Plant, seed: u64, switched: Option<&str>, folder: PathBuf) -> anyhow::Result<Summary> {
-    match &plant.tier {
-        Tier::Simulated(simulated) => simulate(simulated.plan(seed), switched, folder),
-        Tier::Real(run) => real::run(run, seed, switched, &folder),
-    }
-}
-
 fn simulate(plan: Plan, switched: Option<&str>, folder: PathBuf) -> anyhow::Result<Summary> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
@@ -165,14 +189,13 @@ fn simulate(plan: Plan, switched: Option<&str>, folder: PathBuf) -> anyhow::Resu
 /// Says how to repeat one run of a plant by hand.
 pub(super) fn repeat(plant: &Plant, output: &std::path::Path) -> String {
     let name = plant.name;
-    match &plant.tier {
+    let (program, words) = match &plant.tier {
         Tier::Simulated(Simulated { seed, .. }) => {
             let plan = output.join(format!("{name}-sim-{seed}-planted/plan.json"));
-            format!("{SWITCH}={name} keelson-plant chaos sim --plan {}", plan.display())
+            ("keelson-plant", format!("chaos sim --plan {}", plan.display()))
         }
-        Tier::Real(Real { workload, nemesis, lasts, seed, .. }) => format!(
-            "{SWITCH}={name} keelson-plant chaos run --workload {workload} --nemesis {nemesis} --time-limit {}s --seed {seed}",
-            lasts.as_secs()
-        ),
-    }
+        Tier::Real(recipe) => ("keelson-plant", real::words(recipe, recipe.seed).join(" ")),
+        Tier::Kubernetes(recipe) => ("keelson", real::words(recipe, recipe.seed).join(" ")),
+    };
+    format!("{SWITCH}={name} {program} {words}")
 }

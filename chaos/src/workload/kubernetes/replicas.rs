@@ -71,8 +71,11 @@ impl Replicas {
 }
 
 fn pods(face: Face) -> ApiCall {
-    let (resource, namespace) = (Resource::Pods, NAMESPACE.to_owned());
-    ApiCall::List(Listing { face, resource, namespace, ..Listing::default() })
+    list(face, Resource::Pods)
+}
+
+fn list(face: Face, resource: Resource) -> ApiCall {
+    ApiCall::List(Listing { face, resource, namespace: NAMESPACE.to_owned(), ..Listing::default() })
 }
 
 fn deployment(name: &str) -> Value {
@@ -94,20 +97,32 @@ fn deployment(name: &str) -> Value {
     })
 }
 
-/// Says what a Deployment still lacks.
-fn is_whole(answer: &ApiAnswer) -> Result<(), String> {
-    let number = |pointer: &str| answer.object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+/// Says what a Deployment still lacks, of all that there should be.
+fn are_whole(answer: &ApiAnswer) -> Result<(), String> {
+    if !answer.is_done() {
+        return Err(format!("the list is refused ({})", answer.code));
+    }
+    let is_called =
+        |object: &&Value, name: &str| object.pointer("/metadata/name").and_then(Value::as_str) == Some(name);
+    (0..DEPLOYMENTS).map(name).try_for_each(|name| {
+        let found = answer.items.iter().find(|object| is_called(object, &name));
+        let lacks = found.map_or_else(|| Err("it is not there".to_owned()), is_whole);
+        lacks.map_err(|lacks| format!("{name}: {lacks}"))
+    })
+}
+
+fn is_whole(deployment: &Value) -> Result<(), String> {
+    let number = |pointer: &str| deployment.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     let wanted = number("/spec/replicas");
     let is_observed = number("/status/observedGeneration") >= number("/metadata/generation");
     let counts = ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
     let behind = counts.iter().find(|count| number(&format!("/status/{count}")) != wanted);
-    match (answer.is_done(), is_observed, behind) {
-        (false, _, _) => Err(format!("it is not there ({})", answer.code)),
-        (true, false, _) => Err("its last change is not observed".to_owned()),
-        (true, true, Some(count)) => {
+    match (is_observed, behind) {
+        (false, _) => Err("its last change is not observed".to_owned()),
+        (true, Some(count)) => {
             Err(format!("{count} is {} and {wanted} are wanted", number(&format!("/status/{count}"))))
         }
-        (true, true, None) => Ok(()),
+        (true, None) => Ok(()),
     }
 }
 
@@ -126,11 +141,7 @@ impl Workload for Replicas {
 
     fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
         async move {
-            for number in 0..DEPLOYMENTS {
-                let name = name(number);
-                let read = get(Face::Rest, Resource::Deployments, NAMESPACE, &name);
-                client.settle(&format!("deployment {name}"), &read, is_whole).await?;
-            }
+            client.settle("all deployments", &list(Face::Rest, Resource::Deployments), are_whole).await?;
             let _ = client.request(&pods(Face::Rest)).await?;
             Ok(())
         }
@@ -206,18 +217,23 @@ mod tests {
 
     #[test]
     fn a_deployment_is_whole_when_every_count_is_the_one_that_is_wanted() {
-        let of = |observed: i64, ready: i64| {
+        let deployment = |name: String, observed: i64, ready: i64| {
             let status = json!({
                 "observedGeneration": observed, "replicas": 2, "updatedReplicas": 2, "readyReplicas": ready,
                 "availableReplicas": ready,
             });
-            let object =
-                json!({ "metadata": { "generation": 3 }, "spec": { "replicas": 2 }, "status": status });
-            is_whole(&ApiAnswer { code: 200, object, ..ApiAnswer::default() })
+            let metadata = json!({ "name": name, "generation": 3 });
+            json!({ "metadata": metadata, "spec": { "replicas": 2 }, "status": status })
         };
-        assert_eq!(of(3, 2), Ok(()));
-        assert!(of(2, 2).unwrap_err().contains("not observed"));
-        assert!(of(3, 1).unwrap_err().contains("readyReplicas is 1"));
-        assert!(is_whole(&ApiAnswer { code: 404, ..ApiAnswer::default() }).is_err());
+        let whole = || (0..DEPLOYMENTS).map(|number| deployment(name(number), 3, 2));
+        let of = |last: Option<Value>| {
+            let items: Vec<Value> = whole().skip(1).chain(last).collect();
+            are_whole(&ApiAnswer { code: 200, items, ..ApiAnswer::default() })
+        };
+        assert_eq!(of(whole().next()), Ok(()));
+        assert_eq!(of(Some(deployment(name(0), 2, 2))).unwrap_err(), "d0: its last change is not observed");
+        assert!(of(Some(deployment(name(0), 3, 1))).unwrap_err().contains("d0: readyReplicas is 1"));
+        assert_eq!(of(None).unwrap_err(), "d0: it is not there");
+        assert!(are_whole(&ApiAnswer { code: 404, ..ApiAnswer::default() }).is_err());
     }
 }

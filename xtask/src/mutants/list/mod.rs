@@ -2,6 +2,7 @@
 //! catalog, too (`chaos/simulation/src/plants`).
 
 mod backup;
+mod control_plane;
 mod core;
 mod harness;
 mod planted;
@@ -31,6 +32,7 @@ pub fn mutants() -> Vec<Mutant> {
         backup::MUTANTS,
         simulated::MUTANTS,
         planted::MUTANTS,
+        control_plane::MUTANTS,
         harness::MUTANTS,
     ]
     .concat()

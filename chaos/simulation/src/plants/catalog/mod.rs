@@ -6,6 +6,8 @@ mod log;
 mod raft;
 mod watches;
 
+mod control_plane;
+
 mod harness;
 
 use super::Plant;
@@ -13,7 +15,16 @@ use super::Plant;
 /// Returns all of them.
 #[must_use]
 pub fn plants() -> Vec<Plant> {
-    [log::PLANTS, raft::PLANTS, core::PLANTS, leases::PLANTS, watches::PLANTS, harness::PLANTS].concat()
+    [
+        log::PLANTS,
+        raft::PLANTS,
+        core::PLANTS,
+        leases::PLANTS,
+        watches::PLANTS,
+        control_plane::PLANTS,
+        harness::PLANTS,
+    ]
+    .concat()
 }
 
 #[cfg(test)]
@@ -39,7 +50,10 @@ mod tests {
     fn every_plant_names_a_workload_and_checkers_that_there_are() {
         let own = [INVARIANTS, MEMBERS, RECOVERY, PROCESS];
         for plant in plants() {
-            assert!(chaos::workload::named(plant.tier.workload()).is_ok(), "{}", plant.name);
+            let workload = chaos::workload::named(plant.tier.workload()).unwrap();
+            let is_of_servers = matches!(plant.tier, Tier::Kubernetes(_));
+            let is_whole = workload.tier == chaos::workload::Tier::Kubernetes;
+            assert_eq!(is_of_servers, is_whole, "{}", plant.name);
             if let Expected::FoundBy(checkers) = plant.expected {
                 assert!(!checkers.is_empty(), "{}", plant.name);
                 for name in checkers {
