@@ -1,8 +1,8 @@
 //! The list-watch workload: informers on every server and through both faces, while others create, change and delete ConfigMaps.
 //!
 //! An informer lists, watches from there, and goes on from the last resourceVersion that it saw, bookmarks included, whenever its watch ends;
-//! a quarter of them with another server each time. Some watches are ended on purpose. Now and then the store forgets its history, and what has
-//! expired is listed anew. At the end each writes an object
+//! a quarter of them with another server each time. Some watches are ended on purpose, and some informers begin anew then, as a process does that
+//! was restarted. Now and then the store forgets its history, and what has expired is listed anew. At the end each writes an object
 //! and waits until its watch shows it; writers list with every meaning that a resourceVersion can have.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,8 +34,10 @@ pub(in super::super) const ENTRY: Entry = Entry {
 
 /// Names that are used again and again.
 const NAMES: u64 = 12;
-/// How long a watch stays open before it is ended on purpose; a quiet one is shown a bookmark after ten seconds.
-const WATCH_LASTING_MS: std::ops::Range<u64> = 1000..20_000;
+/// How long a watch stays open before it is ended on purpose: shorter than a fault, so that informers begin within one, or long
+/// enough for bookmarks, the first of which comes after ten seconds.
+const SHORT_WATCH_MS: std::ops::Range<u64> = 500..3000;
+const LONG_WATCH_MS: std::ops::Range<u64> = 11_000..20_000;
 /// The store forgets its history once in so many writes.
 const WRITES_PER_COMPACTION: u32 = 100;
 /// Before a server is asked again that did not answer.
@@ -102,7 +104,7 @@ impl ListWatch {
         let mut informer = Informer { process, face, position: None, awaits: None, ends: None };
         loop {
             match informer.position {
-                None => self.list(&mut client, &mut informer).await?,
+                None => self.list(&mut client, &mut informer, "").await?,
                 Some(from) => self.watch(&mut client, &mut informer, from).await?,
             }
             if informer.is_done() {
@@ -113,17 +115,35 @@ impl ListWatch {
                 return client.note_watch_end_of(process, Function::Inform, EventKind::Fail, &why);
             }
             tokio::time::sleep(RETRY_PAUSE).await;
-            if informer.ends.is_none() && client.is_over() {
-                self.await_last(&mut client, &mut informer).await?;
+            match (informer.ends, client.is_over()) {
+                (None, true) => self.await_last(&mut client, &mut informer).await?,
+                (None, false) => self.begin_anew(&mut client, &mut informer).await?,
+                // What it waits for must be shown by a watch.
+                (Some(_), _) => {}
             }
         }
     }
 
-    async fn list(&self, client: &mut Client, informer: &mut Informer) -> std::io::Result<()> {
+    /// Lets some informers list once more, which must not take them back.
+    async fn begin_anew(&self, client: &mut Client, informer: &mut Informer) -> std::io::Result<()> {
+        let anew = self.generator().next_anew();
+        match anew.filter(|_| informer.position.is_some()) {
+            Some(resource_version) => self.list(client, informer, resource_version).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn list(
+        &self,
+        client: &mut Client,
+        informer: &mut Informer,
+        resource_version: &str,
+    ) -> std::io::Result<()> {
         let listing = Listing {
             face: informer.face,
             resource: Resource::ConfigMaps,
             namespace: NAMESPACE.to_owned(),
+            resource_version: resource_version.to_owned(),
             ..Listing::default()
         };
         let Ok(answer) = client.request(&ApiCall::List(listing)).await? else { return Ok(()) };
@@ -258,7 +278,17 @@ impl Generator {
     }
 
     fn next_lasting(&mut self) -> Duration {
-        Duration::from_millis(self.random.random_range(WATCH_LASTING_MS))
+        let lasting = if self.random.random_ratio(1, 2) { SHORT_WATCH_MS } else { LONG_WATCH_MS };
+        Duration::from_millis(self.random.random_range(lasting))
+    }
+
+    /// With which resourceVersion an informer lists once more, if it begins anew: as clients that want the newest state, or as reflectors do.
+    fn next_anew(&mut self) -> Option<&'static str> {
+        match self.random.random_range(0..6_u8) {
+            0..=1 => Some(""),
+            2 => Some("0"),
+            _ => None,
+        }
     }
 
     /// Whether the store's history is to be forgotten now.
@@ -272,22 +302,22 @@ impl Generator {
         let value = self.values.next();
         let write = |object| written(face, Resource::ConfigMaps, NAMESPACE, &name, object);
         match self.random.random_range(0..20_u8) {
-            0..=6 => {
+            0..=5 => {
                 let data = json!({ "value": value.to_string() });
                 ApiCall::Create(write(config_map(NAMESPACE, &name, &data)))
             }
-            7..=13 => ApiCall::Patch(write(json!({ "data": { "value": value.to_string() } }))),
-            14..=17 => ApiCall::Delete(removal(face, Resource::ConfigMaps, NAMESPACE, &name)),
+            6..=11 => ApiCall::Patch(write(json!({ "data": { "value": value.to_string() } }))),
+            12..=15 => ApiCall::Delete(removal(face, Resource::ConfigMaps, NAMESPACE, &name)),
             shape => {
                 let (resource, namespace) = (Resource::ConfigMaps, NAMESPACE.to_owned());
-                let resource_version = match self.random.random_range(0..4_u8) {
-                    0 => String::new(),
-                    1 => "0".to_owned(),
+                let resource_version = match self.random.random_range(0..5_u8) {
+                    0..=1 => String::new(),
+                    2 => "0".to_owned(),
                     _ if newest > 0 => newest.to_string(),
                     _ => String::new(),
                 };
                 // Only REST can ask for a revision that was.
-                let exact = shape == 18 && resource_version.len() > 1;
+                let exact = shape == 16 && resource_version.len() > 1;
                 let face = if exact { Face::Rest } else { face };
                 ApiCall::List(Listing { face, resource, namespace, resource_version, exact })
             }
@@ -319,6 +349,20 @@ mod tests {
         let list = |version: &str, exact| (version.to_owned(), exact);
         let all = [list("", false), list("0", false), list("700", false), list("700", true)];
         assert_eq!(lists, BTreeSet::from(all));
+    }
+
+    #[test]
+    fn watches_are_short_or_long_and_some_informers_begin_anew() {
+        let mut generator = Generator::new(&Setup { seed: 5, prefix: String::new(), members: 3 });
+        let (mut short, mut long, mut anew) = (0, 0, BTreeSet::new());
+        for _ in 0..100 {
+            let lasting = generator.next_lasting();
+            short += i32::from(lasting < Duration::from_secs(3));
+            long += i32::from(lasting > Duration::from_secs(10));
+            anew.insert(generator.next_anew());
+        }
+        assert!(short > 30 && long > 30 && short + long == 100, "{short} {long}");
+        assert_eq!(anew, BTreeSet::from([None, Some(""), Some("0")]));
     }
 
     #[test]

@@ -28,6 +28,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         killed_by: &[],
     },
     Mutant {
+        name: "list-of-this-server",
+        file: "apiserver/src/storage/list.rs",
+        original: "Consistency::Linearizable",
+        mutated: "Consistency::Serializable",
+        breaks: "a list shows what this server has, however far behind it is",
+        killed_by: &[],
+    },
+    Mutant {
         name: "bookmark-before-its-event",
         file: "apiserver/src/endpoints/watch.rs",
         original: "state.progress = change.revision;",
@@ -44,11 +52,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         killed_by: &[],
     },
     Mutant {
-        name: "changes-of-busy-keys-lost",
+        name: "own-writes-not-awaited",
         file: "controllers/src/runtime/work_queue.rs",
-        original: "self.added_while_taken.insert(key);",
-        mutated: "",
-        breaks: "a change that comes while its key is worked on is never looked at",
+        original: "self.taken.contains(&key)",
+        mutated: "false",
+        breaks: "a key is decided on while half of what it writes is seen, and pods are made twice",
+        killed_by: &[],
+    },
+    Mutant {
+        name: "readiness-unobserved",
+        file: "controllers/src/replicaset/mod.rs",
+        original: "owner.kind == \"ReplicaSet\"",
+        mutated: "owner.kind == \"ReplicaSet\" && change.kind == client::ChangeKind::Deleted",
+        breaks: "a ReplicaSet looks when a pod goes, and not when one becomes ready",
         killed_by: &[],
     },
     Mutant {

@@ -33,6 +33,13 @@ pub(super) const PLANTS: &[Plant] = &[
         expected: Expected::FoundBy(&["k-listwatch"]),
     },
     Plant {
+        name: "list-of-this-server",
+        origin: "kubernetes 59848: a list of a server that is behind goes back in time",
+        // A server that does not hear what the others acknowledge.
+        tier: Tier::Kubernetes(Real { nemesis: "partition", ..INFORMED }),
+        expected: Expected::FoundBy(&["k-listwatch"]),
+    },
+    Plant {
         name: "bookmark-before-its-event",
         origin: "etcd 15220, one floor up: who goes on from the bookmark never sees the event",
         tier: Tier::Kubernetes(INFORMED),
@@ -45,8 +52,14 @@ pub(super) const PLANTS: &[Plant] = &[
         expected: Expected::FoundBy(&["k-listwatch"]),
     },
     Plant {
-        name: "changes-of-busy-keys-lost",
-        origin: "a controller that acts on events alone, and misses one",
+        name: "own-writes-not-awaited",
+        origin: "kubernetes 129795: a ReplicaSet that does not wait for what it expects makes pods twice",
+        tier: Tier::Kubernetes(ROLLED),
+        expected: Expected::FoundBy(&["k-replicas"]),
+    },
+    Plant {
+        name: "readiness-unobserved",
+        origin: "a controller that acts on events alone, and misses some",
         tier: Tier::Kubernetes(ROLLED),
         expected: Expected::FoundBy(&["k-replicas"]),
     },
