@@ -70,12 +70,8 @@ impl Remains {
         check_together(&found, &log)
             .map_err(|source| RemainsError::Apart { path: path.to_owned(), source })?;
         let applied = found.applied().map(convert::position);
-        let recovered = log.into_recovered()?;
-        let is_overruled = applied.is_some_and(|applied| recovered.is_overruled(applied));
-        let mut entries = recovered.entries;
         // The database may not have written anything yet; then the log has it all.
-        let applied_index = applied.map(|applied| applied.index);
-        entries.retain(|entry| !is_overruled && Some(entry.id.index) > applied_index);
+        let entries = log.into_recovered()?.entries_behind(applied);
         let store = found.into_store().filter(|_| applied.is_some() || !entries.is_empty());
         let store = store.ok_or_else(|| RemainsError::NoState { path: path.to_owned() })?;
         Ok(Self { store, disk, entries, seed: seed(), _lock: lock })

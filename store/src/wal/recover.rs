@@ -39,6 +39,15 @@ impl Recovered {
         let rival = place.and_then(|place| self.entries.get(usize::try_from(place).ok()?));
         rival.is_some_and(|rival| rival.id != applied)
     }
+
+    /// Returns what comes behind the last applied entry, and is not overruled by it.
+    pub(crate) fn entries_behind(mut self, applied: Option<LogPosition>) -> VecDeque<LoggedEntry> {
+        if applied.is_some_and(|applied| self.is_overruled(applied)) {
+            return VecDeque::new();
+        }
+        self.entries.retain(|entry| Some(entry.id.index) > applied.map(|applied| applied.index));
+        self.entries
+    }
 }
 
 /// The proven part of the log and the tail that must be written again.

@@ -414,6 +414,21 @@ fn entries_go_only_where_the_state_holds_another_one_in_the_place_of_its_last() 
 }
 
 #[test]
+fn what_comes_behind_a_state_is_what_it_does_not_overrule() {
+    let disk = SimDisk::new(12);
+    let (mut wal, _) = open(&disk).unwrap();
+    (0..8).for_each(|index| wal.submit(entry(1, index, 100)));
+    wal.flush().unwrap();
+    let behind = |applied| {
+        let recovered = Wal::inspect(Arc::new(disk.clone()), SMALL).unwrap().into_recovered().unwrap();
+        recovered.entries_behind(applied).iter().map(|entry| entry.id.index).collect::<Vec<_>>()
+    };
+    assert_eq!(behind(None), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(behind(Some(position(1, 5))), [6, 7]);
+    assert!(behind(Some(position(2, 5))).is_empty() && behind(Some(position(2, 9))).is_empty());
+}
+
+#[test]
 fn inspecting_a_log_with_a_torn_tail_changes_nothing_and_tells_what_a_start_finds() {
     let disk = SimDisk::new(9);
     let (mut wal, _) = open(&disk).unwrap();

@@ -33,8 +33,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "forced-tail-dropped",
         file: "store/src/backup/remains.rs",
-        original: "entries.retain(|entry| Some(entry.id.index) > applied);",
-        mutated: "entries.clear();",
+        original: "log.into_recovered()?.entries_behind(applied)",
+        mutated: "VecDeque::new()",
         breaks: "who goes on from one member's directory loses what its log alone holds",
         killed_by: &[
             "server snapshot::forced::a_member_of_a_lost_cluster_goes_on_alone_with_every_entry_of_its_log",
