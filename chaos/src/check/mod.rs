@@ -26,6 +26,7 @@ pub mod registers;
 
 pub mod verdict;
 
+mod clocks;
 #[cfg(test)]
 mod exchanged;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! | rule | what must hold |
 //! |---|---|
-//! | ended early | a lease that was granted or renewed lives for as long as the answer said, counted from when it was asked |
+//! | ended early | a lease that was granted or renewed lives for as long as the answer said, counted from when it was asked and by the fastest clock |
 //! | ended in parts | the end of a lease is one revision that deletes all its keys |
 //! | outlived its end | behind its end, or a revoke that was acknowledged, no key of the lease is there |
 //! | never ended | on a healed cluster a lease ends within twice its time and a few seconds: a new leader may begin it anew |
@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::clocks::Clocks;
 use super::opinions::Opinion;
 use super::versions::Versions;
 use super::witness::LogEntry;
@@ -53,10 +54,10 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let exchanges = exchanges(&record.events)?;
     let versions = record.versions();
     let mut violations = Vec::new();
-    let known = KnownBy::new(&exchanges);
+    let (known, clocks) = (KnownBy::new(&exchanges), Clocks::of(&record.events));
     let ends = ends(&versions, &exchanges, &known, &mut violations);
     for end in &ends {
-        early(end, &leases, &known, &mut violations);
+        early(end, &leases, (&known, &clocks), &mut violations);
     }
     revoked(&leases, &versions, &mut violations);
     used_again(&ends, &leases, &versions, &mut violations);
@@ -239,7 +240,12 @@ impl<'a> KnownBy<'a> {
     }
 }
 
-fn early(end: &End, leases: &BTreeMap<i64, Lease<'_>>, known: &KnownBy<'_>, violations: &mut Vec<Violation>) {
+fn early(
+    end: &End,
+    leases: &BTreeMap<i64, Lease<'_>>,
+    (known, clocks): (&KnownBy<'_>, &Clocks),
+    violations: &mut Vec<Violation>,
+) {
     let (Some(lease), Some((known_at, shows))) = (leases.get(&end.lease), known.at(end.revision)) else {
         return;
     };
@@ -249,7 +255,7 @@ fn early(end: &End, leases: &BTreeMap<i64, Lease<'_>>, known: &KnownBy<'_>, viol
     }
     for (call, given) in &lease.given {
         let ended_after = known_at.saturating_sub(call.invoked_at);
-        if call.invoked_at < known_at && ended_after < *given {
+        if call.invoked_at < known_at && known_at < clocks.earliest(call.invoked_at, *given) {
             violations.push(Violation {
                 rule: "lease ended early",
                 sentence: format!(

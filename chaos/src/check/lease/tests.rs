@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::opinion;
 use crate::check::Record;
 use crate::check::witness::LogEntry;
-use crate::history::{Event, EventKind, Function, KeyState, Process};
+use crate::history::{Event, EventKind, FaultKind, Function, KeyState, Process};
 
 pub(super) const S: u64 = 1_000_000_000;
 
@@ -116,6 +116,20 @@ fn an_early_end_is_found() {
     let mut run = renewed();
     run.log(4, "k1", None).log(4, "k2", None).read(3 * S - 10, 4, &[]);
     assert_eq!(run.rules(), ["lease ended early"]);
+}
+
+#[test]
+fn a_clock_that_runs_fast_may_end_a_lease_sooner() {
+    let told = json!({
+        "fault": 0, "phase": "witness", "members": ["n1"], "leader": null, "hit_leader": true, "witness": { "permille": 2000 },
+    });
+    for (ends_at, rules) in [(2 * S, &[][..]), (2 * S - 10, &["lease ended early"])] {
+        let mut run = renewed();
+        run.event(S, EventKind::Info, 0, Function::Fault(FaultKind::Clock), told.clone(), None);
+        run.record.events.last_mut().unwrap().process = Process::NEMESIS;
+        run.log(4, "k1", None).log(4, "k2", None).read(ends_at, 4, &[]);
+        assert_eq!(run.rules(), rules);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Violation;
+use crate::check::clocks::Clocks;
 use crate::history::{
     Compare, CompareTarget, Exchange, ExchangeEnd, Function, LeaseCall, LeaseEnd, Put, Relation, Request,
     Response,
@@ -28,8 +29,8 @@ impl Taken<'_> {
 }
 
 /// Finds locks that were taken while somebody held them.
-pub(super) fn twice(exchanges: &[Exchange], calls: &[LeaseCall]) -> Vec<Violation> {
-    let ends = earliest_ends(calls);
+pub(super) fn twice(exchanges: &[Exchange], calls: &[LeaseCall], clocks: &Clocks) -> Vec<Violation> {
+    let ends = earliest_ends(calls, clocks);
     let mut by_key: BTreeMap<&str, Vec<Taken<'_>>> = BTreeMap::new();
     for exchange in exchanges {
         let Some((put, returned_at)) = taking(exchange) else { continue };
@@ -94,13 +95,13 @@ fn changes_by_hand(exchange: &Exchange, key: &str) -> bool {
 }
 
 /// When each lease may have ended at the earliest: it lives for as long as the answer to its grant said, counted from when that
-/// was asked for, unless somebody ends it.
-fn earliest_ends(calls: &[LeaseCall]) -> BTreeMap<i64, u64> {
+/// was asked for and by the fastest clock, unless somebody ends it.
+fn earliest_ends(calls: &[LeaseCall], clocks: &Clocks) -> BTreeMap<i64, u64> {
     let mut ends = BTreeMap::new();
     for call in calls.iter().filter(|call| call.f == Function::LeaseGrant) {
         if let LeaseEnd::Ok { answer, .. } = &call.end {
             let lives = u64::try_from(answer.ttl).unwrap_or(0).saturating_mul(NS_PER_S);
-            ends.insert(answer.id, call.invoked_at.saturating_add(lives));
+            ends.insert(answer.id, clocks.earliest(call.invoked_at, lives));
         }
     }
     for call in calls.iter().filter(|call| call.f == Function::LeaseRevoke && call.end != LeaseEnd::Fail) {

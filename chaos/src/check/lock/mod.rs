@@ -18,6 +18,7 @@ mod held;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clocks::Clocks;
 use super::opinions::Opinion;
 use super::{Record, Violation};
 use crate::history::{Exchange, ExchangeEnd, Request, Response, exchanges, lease_calls};
@@ -83,7 +84,7 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let lists = collect(&exchanges);
     let mut updates: BTreeMap<Lock, usize> = BTreeMap::new();
     let mut canary = 0;
-    let mut violations = held::twice(&exchanges, &lease_calls(&record.events)?);
+    let mut violations = held::twice(&exchanges, &lease_calls(&record.events)?, &Clocks::of(&record.events));
     for (key, list) in &lists {
         let Some(lock) = lock_of(key) else { continue };
         *updates.entry(lock).or_default() += list.sights.iter().filter(|sight| sight.is_update()).count();

@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::{Lock, collect, held, judge, list_key};
+use crate::check::clocks::Clocks;
 use crate::check::exchanged::{End, exchange, not_swapped, put, read, rows, swapped, take, txn};
 use crate::check::mutation::{self, Mutation, place};
 use crate::history::{Exchange, ExchangeEnd, Function, LeaseAnswer, LeaseCall, LeaseEnd, Request, Response};
@@ -38,7 +39,7 @@ impl History {
 
     /// The rules that are broken under the fenced lock.
     pub(super) fn rules(&self) -> Vec<&'static str> {
-        let mut violations = held::twice(&self.exchanges, &self.calls);
+        let mut violations = held::twice(&self.exchanges, &self.calls, &Clocks::default());
         for (key, list) in collect(&self.exchanges) {
             violations.extend(judge(key, &list));
         }
