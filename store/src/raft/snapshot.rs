@@ -117,7 +117,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let machine = Arc::clone(&self.machine);
         let flushed = self.machine.env().blocking(move || machine.flush()).await;
         flushed.map_err(|error| machine_failed(&self.machine, &error))?;
-        self.machine.set_durable(self.meta.clone());
+        self.machine.set_durable(&self.meta);
         Ok(SnapshotOf { meta: self.meta.clone(), snapshot: SnapshotData::Local(Arc::clone(&self.machine)) })
     }
 }

@@ -71,6 +71,9 @@ pub(crate) struct Machine {
     /// Holds the data directory's lock, so it is dropped after the store.
     env: Env,
     replication: Mutex<Replication>,
+    /// Up to where the engine has been flushed; what a restart finds at least. Apart from what entries change, because it is set while
+    /// they are applied.
+    durable: Mutex<Option<SnapshotMeta>>,
     observer: Arc<dyn Observer>,
     /// Feature levels that this member can be at.
     levels: Levels,
@@ -125,8 +128,13 @@ struct Replication {
     membership: StoredMembership,
     /// Members that were removed. Kept for ever, because an id that returned could vote again: eight bytes for each.
     removed: Arc<BTreeSet<u64>>,
-    /// Up to where the engine has been flushed; what a restart finds at least.
-    durable: Option<SnapshotMeta>,
+}
+
+impl Replication {
+    /// Returns what a snapshot of this state is named.
+    fn snapshot_meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+    }
 }
 
 /// The state that a start finds, read and checked as a whole before anything is written.
@@ -188,10 +196,13 @@ impl Machine {
         };
         let replication = found.replication;
         let (applied_id, _) = watch::channel(replication.applied);
+        // Everything that a start finds is durable.
+        let durable = replication.applied.map(|_| replication.snapshot_meta());
         let machine = Self {
             env: env.clone(),
             store: RwLock::new(store),
             replication: Mutex::new(replication),
+            durable: Mutex::new(durable),
             observer,
             levels: found.levels,
             comparisons: Mutex::default(),
@@ -269,8 +280,7 @@ impl Machine {
 
     /// Returns what a snapshot of the present state is named. Hold the store's lock for it to stay true.
     pub(crate) fn snapshot_meta(&self) -> SnapshotMeta {
-        let replication = self.replication();
-        SnapshotMeta { last_log_id: replication.applied, last_membership: replication.membership.clone() }
+        self.replication().snapshot_meta()
     }
 
     /// Returns what this member held at a comparison, if it has applied that one since its start.
@@ -292,8 +302,17 @@ impl Machine {
         self.comparisons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_durable(&self, meta: SnapshotMeta) {
-        self.replication().durable = Some(meta);
+    /// Returns the name of the last state that is known to be durable.
+    fn durable(&self) -> Option<SnapshotMeta> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a state is durable. A later one, taken over from another member meanwhile, stays noted.
+    pub(crate) fn set_durable(&self, meta: &SnapshotMeta) {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.as_ref().is_none_or(|noted| noted.last_log_id < meta.last_log_id) {
+            *durable = Some(meta.clone());
+        }
     }
 
     /// Makes what is applied durable. The index is saved along with it when enough has changed since it was last.
@@ -392,7 +411,7 @@ impl Machine {
         self.levels.check(stored_level(&**staged.engine())?)?;
         // Opening checks every row against the digest that was agreed in the log (safety rule 8).
         let store = Store::open(Arc::clone(staged.engine()))?;
-        let mut replication = read_replication(&store)?;
+        let replication = read_replication(&store)?;
         if replication.applied != meta.last_log_id {
             return Err(corrupt("a snapshot holds another position than its name says"));
         }
@@ -400,7 +419,7 @@ impl Machine {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         self.env.engines.promote(staged)?;
         *saved = None;
-        replication.durable = Some(meta.clone());
+        self.set_durable(meta);
         let mut current = self.store_mut();
         self.follow_level(current.level(), store.level())?;
         *current = store;
@@ -539,11 +558,7 @@ fn read_replication(store: &Store) -> Result<Replication, EngineError> {
         None => Vec::new(),
     };
     let removed = Arc::new(removed.into_iter().collect());
-    let applied = applied.map(convert::log_id);
-    // Everything that a start finds is durable.
-    let durable =
-        applied.map(|id| SnapshotMeta { last_log_id: Some(id), last_membership: membership.clone() });
-    Ok(Replication { applied, membership, removed, durable })
+    Ok(Replication { applied: applied.map(convert::log_id), membership, removed })
 }
 
 fn corrupt(reason: &str) -> EngineError {
@@ -600,8 +615,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
-        let durable = self.machine.replication().durable.clone();
-        Ok(durable.map(|meta| SnapshotOf { meta, snapshot: SnapshotData::Local(Arc::clone(&self.machine)) }))
+        Ok(self.machine.durable().map(|meta| SnapshotOf { meta, snapshot: SnapshotData::Local(Arc::clone(&self.machine)) }))
     }
 }
 

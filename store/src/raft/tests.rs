@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use openraft::StorageError;
+use openraft::{RaftSnapshotBuilder, StorageError};
 use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
 use prost::Message;
@@ -210,6 +210,40 @@ async fn a_state_of_a_level_that_is_not_supported_is_neither_opened_nor_taken_ov
     assert!(Found::read(&engines, Levels::SUPPORTED).is_ok());
     let held = Found::read(&engines, Levels::up_to(Level::FIRST)).map(|_| ()).unwrap_err();
     assert!(matches!(held, EngineError::Level(UnsupportedLevel::Held { .. })), "{held}");
+}
+
+/// The log is purged up to the snapshot that was built last. If the one that is sent were older, who takes it over would lack the entries
+/// between the two, and be sent the same one again, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_made_durable_while_entries_were_applied_is_what_is_sent() {
+    let mut applying = Applying::start().await;
+    let machine = Arc::clone(&applying.machine.machine);
+    let applies = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            applying.apply(Payload::Blank).await.unwrap();
+        }
+    });
+    let mut sender = StateMachine { machine: Arc::clone(&machine) };
+    let mut last = Some(LogId::new_term_index(1, 1));
+    machine.set_durable(&SnapshotMeta { last_log_id: last, ..SnapshotMeta::default() });
+    while !applies.is_finished() {
+        let sent = sender.get_current_snapshot().await.unwrap().unwrap().meta.last_log_id;
+        assert_eq!(sent, last);
+        last = last.map(|last| LogId::new_term_index(1, last.index + 1));
+        machine.set_durable(&SnapshotMeta { last_log_id: last, ..SnapshotMeta::default() });
+    }
+    applies.await.unwrap();
+}
+
+/// A state was taken over from another member while one was flushed.
+#[tokio::test]
+async fn what_is_known_to_be_durable_never_goes_back() {
+    let applying = Applying::start().await;
+    let mut machine = applying.machine;
+    let later = SnapshotMeta { last_log_id: Some(LogId::new_term_index(1, 9)), ..SnapshotMeta::default() };
+    machine.machine.set_durable(&later);
+    machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert_eq!(machine.get_current_snapshot().await.unwrap().unwrap().meta, later);
 }
 
 /// It took over a state of term 2 in the place of entries that the leader of term 1 wrote and nobody committed. The state was durable and

@@ -470,4 +470,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "lib raft::tests::a_member_whose_power_went_while_it_took_over_a_state_starts_without_what_the_state_overrules",
         ],
     },
+    Mutant {
+        name: "durable-goes-back",
+        file: "store/src/raft/state_machine.rs",
+        original: "durable.as_ref().is_none_or(|noted| noted.last_log_id < meta.last_log_id)",
+        mutated: "durable.as_ref() != Some(meta)",
+        breaks: "a member that lacks purged entries is sent the same snapshot for ever",
+        killed_by: &["lib raft::tests::what_is_known_to_be_durable_never_goes_back"],
+    },
 ];
