@@ -70,7 +70,8 @@ fn etcd_passes_a_mixture_of_faults_and_each_leaves_its_witness() {
         std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).unwrap();
         return;
     }
-    let kinds = [Kind::Pause, Kind::PowerLoss, Kind::Refuse, Kind::Loss, Kind::Transfer];
+    let kinds =
+        [Kind::Pause, Kind::PowerLoss, Kind::Refuse, Kind::Cable, Kind::SlowLink, Kind::Loss, Kind::Transfer];
     for kind in kinds {
         if let Err(reason) = try_kind(kind) {
             std::io::stderr().write_all(format!("skipped: {kind}: {reason}\n").as_bytes()).unwrap();
@@ -84,7 +85,7 @@ fn etcd_passes_a_mixture_of_faults_and_each_leaves_its_witness() {
         workload: chaos::workload::named("register").unwrap(),
         nemesis: kinds.map(Turn::from).to_vec(),
         members: 3,
-        time_limit: Duration::from_secs(16),
+        time_limit: Duration::from_secs(21),
         nemesis_interval: Duration::from_millis(2500),
         rate: 40,
         concurrency: 12,

@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use super::Network;
 use super::command::run;
-use super::network::packets;
+use super::network::number_behind;
 
 /// What happens to some packets of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Network {
         let mut list = vec!["list", "counter"];
         list.extend(disturbance.table().split(' '));
         list.push("disturbed");
-        packets(&run("nft", &list, "")?).context("nft shows no counter")
+        number_behind("packets", &run("nft", &list, "")?).context("nft shows no counter")
     }
 
     fn losing(&self, members: &[usize]) -> String {

@@ -11,6 +11,7 @@ mod control_plane;
 mod delay_line;
 mod disk;
 mod disturbance;
+mod link;
 mod member;
 mod network;
 mod observe;

@@ -187,6 +187,8 @@ impl Network {
         self.calm(Disturbance::Loss)?;
         self.calm(Disturbance::Duplication)?;
         for index in 0..self.members {
+            self.plug(&[index])?;
+            self.widen(index)?;
             nft_in(&self.namespace(index), &["-f", "-"], "flush set inet chaos refused")?;
         }
         Ok(())
@@ -197,7 +199,7 @@ impl Network {
     /// # Errors
     /// When nft does not say.
     pub fn packets_cut(&self, way: Way) -> anyhow::Result<u64> {
-        let read = |listing: String| packets(&listing).context("nft shows no counter");
+        let read = |listing: String| number_behind("packets", &listing).context("nft shows no counter");
         match way {
             Way::Silent => read(run("nft", &["list", "counter", "bridge", "chaos", "silent"], "")?),
             Way::Reset => (0..self.members)
@@ -229,7 +231,7 @@ impl Network {
 
     /// Returns the members' names: n1, n2, and so on.
     pub(super) fn names(&self) -> Vec<String> {
-        (1..=self.members).map(|number| format!("n{number}")).collect()
+        (0..self.members).map(name).collect()
     }
 
     /// Returns name, namespace and address of an agent's host.
@@ -291,9 +293,15 @@ fn nft_in(namespace: &str, arguments: &[&str], input: &str) -> anyhow::Result<St
     run("nsenter", &[&[net.as_str(), "nft"], arguments].concat(), input)
 }
 
-pub(super) fn packets(listing: &str) -> Option<u64> {
-    let mut words = listing.split_whitespace().skip_while(|word| *word != "packets");
-    words.nth(1)?.parse().ok()
+/// Returns the number behind a word in what a tool prints.
+pub(super) fn number_behind(word: &str, listing: &str) -> Option<u64> {
+    let mut words = listing.split_whitespace().skip_while(|found| *found != word);
+    words.nth(1)?.trim_end_matches(',').parse().ok()
+}
+
+/// Returns the name of the member at this place, which is that of its port at the hub.
+pub(super) fn name(index: usize) -> String {
+    format!("n{}", index + 1)
 }
 
 #[cfg(test)]
@@ -303,8 +311,9 @@ mod tests {
     #[test]
     fn the_counter_is_read_from_its_listing() {
         let listing = "table bridge chaos {\n\tcounter silent {\n\t\tpackets 42 bytes 3528\n\t}\n}\n";
-        assert_eq!(packets(listing), Some(42));
-        assert_eq!(packets("table bridge chaos {}"), None);
+        assert_eq!(number_behind("packets", listing), Some(42));
+        assert_eq!(number_behind("packets", "table bridge chaos {}"), None);
+        assert_eq!(number_behind("overlimits", "(dropped 0, overlimits 19 requeues 0)"), Some(19));
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub enum FaultKind {
     Restart,
     /// The leader hands over to another member.
     Transfer,
+    /// A member's network cable is pulled.
+    Cable,
+    /// A member's link carries few bytes a second.
+    SlowLink,
     /// Packets are lost by chance.
     Loss,
     /// Packets come twice by chance.
@@ -85,6 +89,8 @@ impl FaultKind {
             Self::Install => "install",
             Self::Restart => "restart",
             Self::Transfer => "transfer",
+            Self::Cable => "cable",
+            Self::SlowLink => "slow-link",
             Self::Loss => "loss",
             Self::Duplicate => "duplicate",
             Self::Delay => "delay",

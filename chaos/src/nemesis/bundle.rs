@@ -9,7 +9,8 @@ use crate::workload::Tier;
 const PROCESS: [&str; 4] = ["kill", "pause", "partition", "restart"];
 const DISK: [&str; 7] =
     ["power-loss", "power-loss-all", "stalled-disk", "slow-disk", "full-disk", "failing-sync", "bit-flips"];
-const NETWORK: [&str; 6] = ["partition", "refuse", "clients", "loss", "duplicate", "delay"];
+const NETWORK: [&str; 8] =
+    ["partition", "refuse", "clients", "cable", "slow-link", "loss", "duplicate", "delay"];
 const CLOCK: [&str; 1] = ["clock"];
 const AGENT: [&str; 1] = ["kill-agent"];
 const MEMBER: [&str; 4] = ["replace", "install", "transfer", "restart"];

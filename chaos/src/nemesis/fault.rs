@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{
-    Draw, Site, bit_flips, clock, delay, failing_sync, full_disk, install, kill, kill_agent, packets,
-    partition, pause, power_loss, replace, restart, slow_disk, stalled_disk, transfer,
+    Draw, Site, bit_flips, cable, clock, delay, failing_sync, full_disk, install, kill, kill_agent, packets,
+    partition, pause, power_loss, replace, restart, slow_disk, slow_link, stalled_disk, transfer,
 };
 use crate::history::FaultKind;
 
@@ -77,6 +77,8 @@ pub(super) fn plan(kind: FaultKind, aim: Aim) -> Box<dyn Fault> {
         FaultKind::Install => Box::new(install::Install::new(aim)),
         FaultKind::Restart => Box::new(restart::Restart::new(aim)),
         FaultKind::Transfer => Box::new(transfer::Transfer::new(aim)),
+        FaultKind::Cable => Box::new(cable::Cable::new(aim)),
+        FaultKind::SlowLink => Box::new(slow_link::SlowLink::new(aim)),
         FaultKind::Loss => Box::new(packets::Packets::lost(aim)),
         FaultKind::Duplicate => Box::new(packets::Packets::doubled(aim)),
         FaultKind::Delay => Box::new(delay::Delayed::new(aim)),

@@ -27,6 +27,8 @@ impl FaultKind {
             | Self::Install
             | Self::Restart
             | Self::Transfer
+            | Self::Cable
+            | Self::SlowLink
             | Self::Loss
             | Self::Duplicate
             | Self::Delay
@@ -72,6 +74,8 @@ impl FaultKind {
             | Self::Transfer => Mechanism::Process,
             Self::Partition | Self::Clients => Mechanism::Cut,
             Self::Refuse => Mechanism::Reset,
+            Self::Cable => Mechanism::Link,
+            Self::SlowLink => Mechanism::Bandwidth,
             Self::Loss => Mechanism::Loss,
             Self::Duplicate => Mechanism::Duplication,
             Self::Delay => Mechanism::Delay,
@@ -103,6 +107,8 @@ impl FaultKind {
             | Self::FullDisk
             | Self::FailingSync
             | Self::Restart
+            | Self::Cable
+            | Self::SlowLink
             | Self::Loss
             | Self::Delay
             | Self::Clock => 1,

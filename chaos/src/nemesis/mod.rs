@@ -20,8 +20,10 @@ mod power_loss;
 mod slow_disk;
 mod stalled_disk;
 
+mod cable;
 mod delay;
 mod packets;
+mod slow_link;
 
 mod clock;
 

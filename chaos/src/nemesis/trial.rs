@@ -26,6 +26,8 @@ pub enum Mechanism {
     Process,
     Cut,
     Reset,
+    Link,
+    Bandwidth,
     Loss,
     Duplication,
     Power,
@@ -50,6 +52,8 @@ impl Mechanism {
             Self::Process
             | Self::Cut
             | Self::Reset
+            | Self::Link
+            | Self::Bandwidth
             | Self::Loss
             | Self::Duplication
             | Self::Delay
@@ -83,6 +87,8 @@ impl Mechanism {
             Self::Process
             | Self::Cut
             | Self::Reset
+            | Self::Link
+            | Self::Bandwidth
             | Self::Loss
             | Self::Duplication
             | Self::Power
@@ -111,6 +117,17 @@ impl Mechanism {
                     Self::Reset => {
                         network.cut(Way::Reset, &[(Host::Member(0), Host::Member(1))])?;
                         counted(&network, "tcp", "refused", || network.packets_cut(Way::Reset))
+                    }
+                    Self::Link => {
+                        network.unplug(&[0])?;
+                        anyhow::ensure!(network.is_unplugged(0)?, "a link that is down has a carrier");
+                        network.plug(&[0])?;
+                        anyhow::ensure!(!network.is_unplugged(0)?, "a link has no carrier after it was down");
+                        Ok("a link lost its carrier and has it again".to_owned())
+                    }
+                    Self::Bandwidth => {
+                        network.narrow(0)?;
+                        counted(&network, "udp", "held back", || network.packets_held(0))
                     }
                     Self::Loss => {
                         network.disturb(Disturbance::Loss, &[0])?;
@@ -167,6 +184,8 @@ impl Mechanism {
             Self::Process
             | Self::Cut
             | Self::Reset
+            | Self::Link
+            | Self::Bandwidth
             | Self::Loss
             | Self::Duplication
             | Self::Delay
@@ -259,7 +278,8 @@ fn counted(
     let from = format!("--net=/run/netns/{}", network.namespace(0));
     let to = network.address(1);
     let send = format!(
-        "for i in $(seq 20); do timeout 1 bash -c 'echo x > /dev/{protocol}/{to}/9' || true; done 2> /dev/null"
+        "for i in $(seq 20); do timeout 1 bash -c 'head -c 1000 /dev/zero > /dev/{protocol}/{to}/9' || true; \
+         done 2> /dev/null"
     );
     let deadline = Instant::now() + PACKET_TIMEOUT;
     loop {

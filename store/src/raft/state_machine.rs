@@ -615,7 +615,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
-        Ok(self.machine.durable().map(|meta| SnapshotOf { meta, snapshot: SnapshotData::Local(Arc::clone(&self.machine)) }))
+        Ok(self
+            .machine
+            .durable()
+            .map(|meta| SnapshotOf { meta, snapshot: SnapshotData::Local(Arc::clone(&self.machine)) }))
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use openraft::{RaftSnapshotBuilder, StorageError};
 use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{RaftSnapshotBuilder, StorageError};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
