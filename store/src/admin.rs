@@ -105,6 +105,10 @@ pub enum AdminError {
     NotLeader,
     #[error("member cannot lead")]
     BadLeaderTransferee,
+    #[error(
+        "this member joins the cluster and has not caught up with it yet: save a snapshot of another one, or try again"
+    )]
+    NotCaughtUp,
     #[error("no snapshot now: {0}")]
     SnapshotRefused(String),
     #[error("the snapshot failed: {0}")]

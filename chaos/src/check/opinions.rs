@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kubernetes::{leader, list_watch, occ, orphans, replicas};
+use super::kubernetes::{leader, list_watch, occ, orphans, replicas, scheduling};
 use super::linearizability::{self, Limits};
 use super::{
     Record, Verdict, Violation, append, bank, compaction, convergence, counter, lease, lock, registers, set,
@@ -61,6 +61,7 @@ pub const CHECKERS: &[Checker] = &[
     Checker { name: occ::NAME, ask: occ::opinion },
     Checker { name: list_watch::NAME, ask: |record, _| list_watch::opinion(record) },
     Checker { name: replicas::NAME, ask: |record, _| replicas::opinion(record) },
+    Checker { name: scheduling::NAME, ask: |record, _| scheduling::opinion(record) },
     Checker { name: leader::NAME, ask: |record, _| leader::opinion(record) },
     Checker { name: orphans::NAME, ask: |record, _| orphans::opinion(record) },
     Checker { name: convergence::NAME, ask: |record, _| convergence::opinion(record) },

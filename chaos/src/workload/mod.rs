@@ -38,6 +38,7 @@ pub const WORKLOADS: &[Entry] = &[
     kubernetes::occ::ENTRY,
     kubernetes::list_watch::ENTRY,
     kubernetes::replicas::ENTRY,
+    kubernetes::scheduling::ENTRY,
     kubernetes::leader::ENTRY,
     kubernetes::orphans::ENTRY,
 ];

@@ -129,6 +129,7 @@ impl From<AdminError> for Status {
             AdminError::BeingReplaced => Self::failed_precondition(error.to_string()),
             AdminError::NotLeader => failed("not leader"),
             AdminError::BadLeaderTransferee => failed("bad leader transferee"),
+            AdminError::NotCaughtUp => Self::unavailable(error.to_string()),
             AdminError::SnapshotRefused(_) => Self::resource_exhausted(error.to_string()),
             AdminError::SnapshotFailed(_) => Self::internal(error.to_string()),
         }

@@ -196,6 +196,10 @@ impl Admin for Member {
     }
 
     async fn snapshot(&self) -> Result<Spooled, AdminError> {
+        // Without asking anyone, because a snapshot may be all that is left to save.
+        if !self.node.is_in_own_state() {
+            return Err(AdminError::NotCaughtUp);
+        }
         let env = self.node.env();
         let folder = env.engines.scratch();
         let folder = folder.ok_or(AdminError::Unimplemented("snapshots of a store without files"))?;

@@ -52,6 +52,12 @@ impl Node {
         self.machine().is_voter(own).map_or(self.joins(), |is_voter| !is_voter)
     }
 
+    /// Whether the state of this member is one of a time at which it belonged to the cluster. Before it is, a member that joins holds
+    /// nothing, or what others held before.
+    pub(crate) fn is_in_own_state(&self) -> bool {
+        self.machine().is_voter(self.identity().member_id).is_some()
+    }
+
     fn effective_membership(&self) -> Arc<StoredMembership> {
         let metrics = self.raft().server_metrics();
         Arc::clone(&metrics.borrow_watched().membership_config)

@@ -9,6 +9,7 @@ pub mod list_watch;
 pub mod occ;
 pub mod orphans;
 pub mod replicas;
+pub mod scheduling;
 
 #[cfg(test)]
 mod example;

@@ -69,6 +69,21 @@ pub fn is_deleting(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
+/// Whether a pod says that it is ready.
+#[must_use]
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+    let says_so =
+        |condition: &Value| text(condition, "/type") == "Ready" && text(condition, "/status") == "True";
+    conditions.into_iter().flatten().any(says_so)
+}
+
+/// Whether all that a pod had to do is done, well or not.
+#[must_use]
+pub fn is_over(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
 /// Returns a number of an object, 0 where there is none.
 #[must_use]
 pub fn number(object: &Value, pointer: &str) -> i64 {

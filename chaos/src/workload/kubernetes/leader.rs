@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::super::values::Counter;
 use super::super::{Client, Entry, Setup, Tier, Workload};
-use super::{config_map, get, written};
+use super::{config_map, get, list, written};
 use crate::check::kubernetes::leader::{LEDGER, LOCK, NAMESPACE};
-use crate::history::{ApiAnswer, ApiCall, Face, Listing, Lock, Resource, Tenancy, Written};
+use crate::history::{ApiAnswer, ApiCall, Face, Lock, Resource, Tenancy, Written};
 
 pub(in super::super) const ENTRY: Entry = Entry {
     name: "k-leader",
@@ -139,9 +139,7 @@ impl Workload for Leader {
             tenancy.epoch = epoch.into_inner().unwrap_or_else(PoisonError::into_inner);
             let _ = client.request(&ApiCall::Release(tenancy)).await?;
             let _ = client.request(&get(Face::Rest, Resource::ConfigMaps, NAMESPACE, LEDGER)).await?;
-            let (resource, namespace) = (Resource::ConfigMaps, NAMESPACE.to_owned());
-            let listing = Listing { resource, namespace, ..Listing::default() };
-            let _ = client.request(&ApiCall::List(listing)).await?;
+            let _ = client.request(&list(Face::Rest, Resource::ConfigMaps, NAMESPACE)).await?;
             Ok(())
         }
         .boxed()

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::values::Counter;
 use super::super::{Client, Entry, Setup, Tier, Workload};
-use super::{config_map, face, removal, written};
+use super::{config_map, face, list, removal, written};
 use crate::check::kubernetes::list_watch::NAMESPACE;
 use crate::history::{ApiCall, EventKind, Face, Function, Informed, Listing, Resource, revision};
 use crate::kubernetes::{Shown, Watching};
@@ -256,9 +256,7 @@ impl Workload for ListWatch {
     fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
         async move {
             for face in [Face::Rest, Face::Grpc] {
-                let (resource, namespace) = (Resource::ConfigMaps, NAMESPACE.to_owned());
-                let listing = Listing { face, resource, namespace, ..Listing::default() };
-                let _ = client.request(&ApiCall::List(listing)).await?;
+                let _ = client.request(&list(face, Resource::ConfigMaps, NAMESPACE)).await?;
             }
             Ok(())
         }

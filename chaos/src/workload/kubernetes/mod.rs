@@ -8,6 +8,7 @@ pub(super) mod list_watch;
 pub(super) mod occ;
 pub(super) mod orphans;
 pub(super) mod replicas;
+pub(super) mod scheduling;
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::client::{Asked, Client};
 use crate::etcd::Failure;
-use crate::history::{ApiAnswer, ApiCall, Face, Function, Named, Removal, Resource, Written};
+use crate::history::{ApiAnswer, ApiCall, Face, Function, Listing, Named, Removal, Resource, Written};
 
 /// Longest wait for controllers once all faults are over: a leader that was lost is missed for 15 s, and another one has to start.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -94,6 +95,11 @@ impl Client {
 fn get(face: Face, resource: Resource, namespace: &str, name: &str) -> ApiCall {
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
     ApiCall::Get(Named { face, resource, namespace, name })
+}
+
+/// All of a namespace, as it is now.
+fn list(face: Face, resource: Resource, namespace: &str) -> ApiCall {
+    ApiCall::List(Listing { face, resource, namespace: namespace.to_owned(), ..Listing::default() })
 }
 
 fn written(face: Face, resource: Resource, namespace: &str, name: &str, object: Value) -> Written {

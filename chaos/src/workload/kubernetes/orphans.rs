@@ -17,7 +17,7 @@ use super::super::{Client, Entry, Setup, Tier, Workload};
 use super::{config_map, face, removal, written};
 use crate::check::kubernetes::objects::{owners, uid};
 use crate::check::kubernetes::orphans::NAMESPACE;
-use crate::history::{ApiAnswer, ApiCall, Face, Listing, Removal, Resource};
+use crate::history::{ApiAnswer, ApiCall, Face, Removal, Resource};
 
 pub(in super::super) const ENTRY: Entry = Entry {
     name: "k-orphans",
@@ -138,8 +138,7 @@ impl Orphans {
 }
 
 fn list(face: Face) -> ApiCall {
-    let (resource, namespace) = (Resource::ConfigMaps, NAMESPACE.to_owned());
-    ApiCall::List(Listing { face, resource, namespace, ..Listing::default() })
+    super::list(face, Resource::ConfigMaps, NAMESPACE)
 }
 
 /// Says what is left whose owners are gone, or that is being deleted.

@@ -15,7 +15,7 @@ use super::super::values::Counter;
 use super::super::{Client, Entry, Setup, Tier, Workload};
 use super::{face, get, removal, written};
 use crate::check::kubernetes::replicas::NAMESPACE;
-use crate::history::{ApiAnswer, ApiCall, Face, Listing, Resource};
+use crate::history::{ApiAnswer, ApiCall, Face, Resource};
 
 pub(in super::super) const ENTRY: Entry = Entry {
     name: "k-replicas",
@@ -75,7 +75,7 @@ fn pods(face: Face) -> ApiCall {
 }
 
 fn list(face: Face, resource: Resource) -> ApiCall {
-    ApiCall::List(Listing { face, resource, namespace: NAMESPACE.to_owned(), ..Listing::default() })
+    super::list(face, resource, NAMESPACE)
 }
 
 fn deployment(name: &str) -> Value {

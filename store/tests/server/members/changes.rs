@@ -338,6 +338,39 @@ async fn a_learner_that_moves_stays_a_learner_and_answers_little() {
     cluster.stop().await;
 }
 
+/// etcd saves an empty one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_joins_saves_no_snapshot_before_it_has_caught_up() {
+    let mut cluster = Cluster::start(&["m0"]).await;
+    for number in 0..200 {
+        cluster.put("m0", &format!("before-{number}")).await;
+    }
+    cluster.add("m0", "m1", false).await;
+    cluster.join("m1").await.unwrap();
+    let server = Server::of(Edge::new(cluster.member("m1"))).await;
+    let mut maintenance = pb::maintenance_client::MaintenanceClient::new(server.channel());
+    let saved = until("a snapshot", async || {
+        let mut stream = match maintenance.snapshot(pb::SnapshotRequest {}).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => {
+                let seen = (status.code(), status.message().contains("has not caught up"));
+                assert_eq!(seen, (tonic::Code::Unavailable, true), "{status}");
+                return None;
+            }
+        };
+        let mut file = Vec::new();
+        while let Some(part) = stream.message().await.unwrap() {
+            file.extend_from_slice(&part.blob);
+        }
+        Some(file)
+    })
+    .await;
+    let holds = |key: &str| saved.windows(key.len()).any(|window| window == key.as_bytes());
+    assert!(holds("before-0") && holds("before-199"), "{} bytes", saved.len());
+    server.stop().await;
+    cluster.stop().await;
+}
+
 async fn assert_answers_as_learner(channel: tonic::transport::Channel) {
     let mut kv = pb::kv_client::KvClient::new(channel.clone());
     let range =

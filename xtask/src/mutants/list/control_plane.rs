@@ -107,4 +107,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a leader writes on after another one has taken over",
         killed_by: &[],
     },
+    Mutant {
+        name: "bound-again",
+        file: "apiserver/src/endpoints/bind.rs",
+        original: "!node.is_empty()",
+        mutated: "node == binding.node",
+        breaks: "a scheduler that does not know what became of a binding binds the pod to another node as well",
+        killed_by: &[],
+    },
+    Mutant {
+        name: "free-room-wakes-nobody",
+        file: "controllers/src/scheduler/planner.rs",
+        original: "if self.snapshot.remove_pod(key).is_some()",
+        mutated: "if self.snapshot.remove_pod(key).is_none()",
+        breaks: "a pod that found no room is not looked at again when another one goes",
+        killed_by: &[],
+    },
 ];

@@ -478,4 +478,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a member that lacks purged entries is sent the same snapshot for ever",
         killed_by: &["lib raft::tests::what_is_known_to_be_durable_never_goes_back"],
     },
+    Mutant {
+        name: "saved-while-joining",
+        file: "store/src/raft/members.rs",
+        original: "self.machine().is_voter(self.identity().member_id).is_some()",
+        mutated: "true",
+        breaks: "a member that has just joined hands out an empty snapshot",
+        killed_by: &[
+            "server members::changes::a_member_that_joins_saves_no_snapshot_before_it_has_caught_up",
+        ],
+    },
 ];

@@ -10,6 +10,7 @@ const CALM: Real =
 /// Informers, long enough for bookmarks.
 const INFORMED: Real = Real { workload: "k-listwatch", lasts: Duration::from_secs(20), ..CALM };
 const ROLLED: Real = Real { workload: "k-replicas", lasts: Duration::from_secs(15), ..CALM };
+const SCHEDULED: Real = Real { workload: "k-sched", lasts: Duration::from_secs(20), ..CALM };
 /// Every server is restarted once, and with it whoever leads the controllers.
 const RESTARTED: Real = Real { workload: "k-orphans", nemesis: "restart", ..CALM };
 
@@ -92,5 +93,21 @@ pub(super) const PLANTS: &[Plant] = &[
         origin: "Kleppmann, 2016: a lock without a fence, held by somebody who has slept",
         tier: Tier::Kubernetes(Real { workload: "k-leader", lasts: Duration::from_secs(15), ..CALM }),
         expected: Expected::FoundBy(&["k-leader"]),
+    },
+    Plant {
+        name: "bound-again",
+        origin: "a pod has one node for all its life: a binding whose answer was lost is tried again elsewhere",
+        tier: Tier::Kubernetes(Real {
+            nemesis: "kill,partition",
+            lasts: Duration::from_secs(40),
+            ..SCHEDULED
+        }),
+        expected: Expected::FoundBy(&["k-sched"]),
+    },
+    Plant {
+        name: "free-room-wakes-nobody",
+        origin: "a pod that waits for room is scheduled once there is some",
+        tier: Tier::Kubernetes(SCHEDULED),
+        expected: Expected::FoundBy(&["k-sched"]),
     },
 ];

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::super::Record;
 use super::super::opinions::Opinion;
 use super::Findings;
-use super::objects::{Change, changes, is_deleting, number, owners, text, uid};
+use super::objects::{Change, changes, is_deleting, is_over, is_ready, number, owners, uid};
 use crate::history::{ApiCall, Function, Resource, api_exchanges};
 
 /// Name of the checker.
@@ -159,15 +159,10 @@ impl State {
             self.pods.remove(change.name);
             return;
         };
-        let is_over = matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
-        let is_live = !is_deleting(object) && !is_over;
-        let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-        let is_ready = conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| text(condition, "/type") == "Ready" && text(condition, "/status") == "True");
+        let is_live = !is_deleting(object) && !is_over(object);
         let owner = owners(object).into_iter().next();
-        self.pods.insert(change.name.to_owned(), Pod { owner: owner.clone(), is_live, is_ready });
+        let pod = Pod { owner: owner.clone(), is_live, is_ready: is_ready(object) };
+        self.pods.insert(change.name.to_owned(), pod);
         if !change.is_new {
             return;
         }
