@@ -95,16 +95,6 @@ pub(super) const PLANTS: &[Plant] = &[
         expected: Expected::FoundBy(&["k-leader"]),
     },
     Plant {
-        name: "bound-again",
-        origin: "a pod has one node for all its life: a binding whose answer was lost is tried again elsewhere",
-        tier: Tier::Kubernetes(Real {
-            nemesis: "kill,partition",
-            lasts: Duration::from_secs(40),
-            ..SCHEDULED
-        }),
-        expected: Expected::FoundBy(&["k-sched"]),
-    },
-    Plant {
         name: "free-room-wakes-nobody",
         origin: "a pod that waits for room is scheduled once there is some",
         tier: Tier::Kubernetes(SCHEDULED),
