@@ -15,6 +15,9 @@ use tracing_subscriber::EnvFilter;
 enum Command {
     /// Runs the store, as a member of a chaos run
     Store(Box<store::cli::Args>),
+    /// Saves and restores a store's state, as the harness does with those of a run
+    #[command(subcommand)]
+    Snapshot(store::backup::cli::Command),
     /// Attacks a cluster and checks what it promised
     Chaos(Box<chaos::cli::Args>),
 }
@@ -22,8 +25,15 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Store(args) => store(*args),
+        Command::Snapshot(command) => snapshot(command),
         Command::Chaos(args) => chaos::cli::run(*args, simulation::SIMULATOR),
     }
+}
+
+fn snapshot(command: store::backup::cli::Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(store::backup::cli::run(command)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn store(args: store::cli::Args) -> anyhow::Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! All plants: each is a mutant of `xtask/src/mutants/list`, and here is how chaos finds it.
 
+mod backup;
 mod core;
 mod leases;
 mod log;
@@ -21,6 +22,7 @@ pub fn plants() -> Vec<Plant> {
         core::PLANTS,
         leases::PLANTS,
         watches::PLANTS,
+        backup::PLANTS,
         control_plane::PLANTS,
         harness::PLANTS,
     ]
