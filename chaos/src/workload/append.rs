@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -40,28 +39,23 @@ impl Append {
     }
 }
 
+#[async_trait]
 impl Workload for Append {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            while client.turn().await {
-                let steps = self.generator().next_transaction();
-                transact(&mut client, steps).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            let steps = self.generator().next_transaction();
+            transact(&mut client, steps).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let batches = self.generator().batches();
-            for lists in batches {
-                let steps = lists.into_iter().map(|key| Step::Read { key, list: None }).collect();
-                transact(&mut client, steps).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let batches = self.generator().batches();
+        for lists in batches {
+            let steps = lists.into_iter().map(|key| Step::Read { key, list: None }).collect();
+            transact(&mut client, steps).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

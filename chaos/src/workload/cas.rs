@@ -5,8 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -33,31 +32,26 @@ impl Cas {
     }
 }
 
+#[async_trait]
 impl Workload for Cas {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            while client.turn().await {
-                let (key, tag) = self.generator().next_increment();
-                if let Ok((answer, _)) = client.exchange(&read(&key)).await? {
-                    let (count, seen) =
-                        first(&answer).map_or((0, 0), |state| (number(&state.value), state.mod_revision));
-                    let _ = client.exchange(&swap(&key, seen, format!("{} {tag}", count + 1))).await?;
-                }
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            let (key, tag) = self.generator().next_increment();
+            if let Ok((answer, _)) = client.exchange(&read(&key)).await? {
+                let (count, seen) =
+                    first(&answer).map_or((0, 0), |state| (number(&state.value), state.mod_revision));
+                let _ = client.exchange(&swap(&key, seen, format!("{} {tag}", count + 1))).await?;
             }
-            Ok(())
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let keys = self.generator().keys();
-            for key in keys {
-                let _ = client.exchange(&read(&key)).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let keys = self.generator().keys();
+        for key in keys {
+            let _ = client.exchange(&read(&key)).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

@@ -4,8 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -46,34 +45,29 @@ impl Compacting {
     }
 }
 
+#[async_trait]
 impl Workload for Compacting {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            // The last client goes round all members.
-            let compacts = client.number() % 4 == 3;
-            while client.turn().await {
-                let newest = self.newest.load(Ordering::Relaxed);
-                if compacts && self.generator().is_time_to_compact() {
-                    let revision = self.generator().next_compaction(newest);
-                    let _ = client.compact(revision).await?;
-                    continue;
-                }
-                let request = self.generator().next_request(newest);
-                if let Ok((_, revision)) = client.exchange(&request).await? {
-                    self.newest.fetch_max(revision, Ordering::Relaxed);
-                }
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        // The last client goes round all members.
+        let compacts = client.number() % 4 == 3;
+        while client.turn().await {
+            let newest = self.newest.load(Ordering::Relaxed);
+            if compacts && self.generator().is_time_to_compact() {
+                let revision = self.generator().next_compaction(newest);
+                let _ = client.compact(revision).await?;
+                continue;
             }
-            Ok(())
+            let request = self.generator().next_request(newest);
+            if let Ok((_, revision)) = client.exchange(&request).await? {
+                self.newest.fetch_max(revision, Ordering::Relaxed);
+            }
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let _ = client.exchange(&read_folder(&format!("{}compact/", self.prefix))).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let _ = client.exchange(&read_folder(&format!("{}compact/", self.prefix))).await?;
+        Ok(())
     }
 }
 

@@ -5,8 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -105,34 +104,29 @@ impl Leases {
     }
 }
 
+#[async_trait]
 impl Workload for Leases {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let mut held = Vec::new();
-            while client.turn().await {
-                self.act(&mut client, &mut held).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let mut held = Vec::new();
+        while client.turn().await {
+            self.act(&mut client, &mut held).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let all = read_folder(&format!("{}lease/", self.generator().prefix));
-            let seconds = u64::try_from(2 * TTL_MAX).unwrap_or(0);
-            // Somewhat longer than the checker allows for: it must see a key that stays.
-            let deadline = Instant::now() + Duration::from_secs(seconds) + END_SLACK + 4 * END_POLL;
-            loop {
-                let answer = client.exchange(&all).await?;
-                let is_empty = answer.is_ok_and(|(answer, _)| rows(&answer).is_empty());
-                if is_empty || Instant::now() > deadline {
-                    return Ok(());
-                }
-                tokio::time::sleep(END_POLL).await;
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let all = read_folder(&format!("{}lease/", self.generator().prefix));
+        let seconds = u64::try_from(2 * TTL_MAX).unwrap_or(0);
+        // Somewhat longer than the checker allows for: it must see a key that stays.
+        let deadline = Instant::now() + Duration::from_secs(seconds) + END_SLACK + 4 * END_POLL;
+        loop {
+            let answer = client.exchange(&all).await?;
+            let is_empty = answer.is_ok_and(|(answer, _)| rows(&answer).is_empty());
+            if is_empty || Instant::now() > deadline {
+                return Ok(());
             }
+            tokio::time::sleep(END_POLL).await;
         }
-        .boxed()
     }
 }
 

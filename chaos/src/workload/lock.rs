@@ -8,8 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -83,26 +82,21 @@ fn change(lock: Lock, key: &str, created: i64, put: Request) -> Request {
     }
 }
 
+#[async_trait]
 impl Workload for Locks {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            while client.turn().await {
-                self.section(&mut client).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            self.section(&mut client).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let lists = self.generator().lists();
-            for list in lists {
-                let _ = client.exchange(&read(&list)).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let lists = self.generator().lists();
+        for list in lists {
+            let _ = client.exchange(&read(&list)).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

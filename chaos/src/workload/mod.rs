@@ -19,7 +19,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 
 pub use client::{Asked, Client, Progress, Session, Target};
 
@@ -77,12 +77,13 @@ pub struct Setup {
 }
 
 /// One workload of one run. Equal setups give equal operations.
+#[async_trait]
 pub trait Workload: Send + Sync {
     /// Does operations until the client has no more turns.
-    fn work(self: Arc<Self>, client: Client) -> BoxFuture<'static, std::io::Result<()>>;
+    async fn work(self: Arc<Self>, client: Client) -> std::io::Result<()>;
 
     /// Asks once more through one member when all faults are over: everything that a checker must see.
-    fn finish(self: Arc<Self>, client: Client) -> BoxFuture<'static, std::io::Result<()>>;
+    async fn finish(self: Arc<Self>, client: Client) -> std::io::Result<()>;
 }
 
 /// Returns the workload of this name.

@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -40,30 +39,25 @@ impl Register {
     }
 }
 
+#[async_trait]
 impl Workload for Register {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            // Mod revision of each key as this client has seen it last.
-            let mut seen = BTreeMap::new();
-            while client.turn().await {
-                let planned = self.generator().next_operation();
-                operate(&mut client, planned, &mut seen).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        // Mod revision of each key as this client has seen it last.
+        let mut seen = BTreeMap::new();
+        while client.turn().await {
+            let planned = self.generator().next_operation();
+            operate(&mut client, planned, &mut seen).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let keys: Vec<String> = self.generator().keys().collect();
-            let mut seen = BTreeMap::new();
-            for key in keys {
-                operate(&mut client, Planned { key, action: Action::Read }, &mut seen).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let keys: Vec<String> = self.generator().keys().collect();
+        let mut seen = BTreeMap::new();
+        for key in keys {
+            operate(&mut client, Planned { key, action: Action::Read }, &mut seen).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

@@ -5,8 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -62,27 +61,22 @@ impl Set {
     }
 }
 
+#[async_trait]
 impl Workload for Set {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            while client.turn().await {
-                let action = self.generator().next_action();
-                self.perform(&mut client, action).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            let action = self.generator().next_action();
+            self.perform(&mut client, action).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let reads = self.generator().final_reads();
-            for request in reads {
-                self.perform(&mut client, Action::Read(request)).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let reads = self.generator().final_reads();
+        for request in reads {
+            self.perform(&mut client, Action::Read(request)).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

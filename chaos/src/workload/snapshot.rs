@@ -4,8 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -39,31 +38,26 @@ impl Snapshots {
     }
 }
 
+#[async_trait]
 impl Workload for Snapshots {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let saves = client.number() % 4 == 3;
-            while client.turn().await {
-                let number = if saves { self.generator().next_snapshot() } else { None };
-                match number {
-                    Some(number) => client.save_snapshot(&format!("{number:04}.db")).await?,
-                    None => {
-                        let request = self.generator().next_request();
-                        let _ = client.exchange(&request).await?;
-                    }
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let saves = client.number() % 4 == 3;
+        while client.turn().await {
+            let number = if saves { self.generator().next_snapshot() } else { None };
+            match number {
+                Some(number) => client.save_snapshot(&format!("{number:04}.db")).await?,
+                None => {
+                    let request = self.generator().next_request();
+                    let _ = client.exchange(&request).await?;
                 }
             }
-            Ok(())
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let _ = client.exchange(&read_folder(&format!("{}snapshot/", self.prefix))).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let _ = client.exchange(&read_folder(&format!("{}snapshot/", self.prefix))).await?;
+        Ok(())
     }
 }
 

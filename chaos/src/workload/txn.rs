@@ -6,8 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -54,32 +53,27 @@ impl Transactions {
     }
 }
 
+#[async_trait]
 impl Workload for Transactions {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            while client.turn().await {
-                let other = self.generator().next_other();
-                match other {
-                    Some(request) => drop(client.exchange(&request).await?),
-                    None => self.transfer(&mut client).await?,
-                }
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        while client.turn().await {
+            let other = self.generator().next_other();
+            match other {
+                Some(request) => drop(client.exchange(&request).await?),
+                None => self.transfer(&mut client).await?,
             }
-            Ok(())
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let (accounts, keys) = {
-                let generator = self.generator();
-                (generator.all_accounts(), read_folder(&format!("{}txn/", generator.prefix)))
-            };
-            let _ = client.exchange(&accounts).await?;
-            let _ = client.exchange(&keys).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let (accounts, keys) = {
+            let generator = self.generator();
+            (generator.all_accounts(), read_folder(&format!("{}txn/", generator.prefix)))
+        };
+        let _ = client.exchange(&accounts).await?;
+        let _ = client.exchange(&keys).await?;
+        Ok(())
     }
 }
 

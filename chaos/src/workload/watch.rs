@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -205,19 +204,17 @@ impl Open {
     }
 }
 
+#[async_trait]
 impl Workload for Watching {
-    fn work(self: Arc<Self>, client: Client) -> BoxFuture<'static, std::io::Result<()>> {
+    async fn work(self: Arc<Self>, client: Client) -> std::io::Result<()> {
         // Clients go round the members: so there are writers and watchers on each.
         let is_writer = (client.number() / self.members).is_multiple_of(2);
-        async move { if is_writer { self.write(client).await } else { self.watch(client).await } }.boxed()
+        if is_writer { self.write(client).await } else { self.watch(client).await }
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let _ = client.exchange(&read_folder(&format!("{}watch/", self.prefix))).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let _ = client.exchange(&read_folder(&format!("{}watch/", self.prefix))).await?;
+        Ok(())
     }
 }
 

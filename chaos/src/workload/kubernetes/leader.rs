@@ -7,8 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -100,49 +99,44 @@ fn fenced(tenancy: &Tenancy, object: Value) -> Written {
     Written { fence, ..written(Face::Grpc, Resource::ConfigMaps, NAMESPACE, LEDGER, object) }
 }
 
+#[async_trait]
 impl Workload for Leader {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            let identity = format!("client-{}", client.number());
-            let lock = LOCK.to_owned();
-            let mut tenancy = Tenancy { lock, identity, ttl_seconds: TTL_SECONDS, epoch: 0 };
-            while client.turn().await {
-                if tenancy.epoch > 0 {
-                    self.lead(&mut client, &mut tenancy).await?;
-                    continue;
-                }
-                let answer = client.request(&ApiCall::Acquire(tenancy.clone())).await?;
-                if let Ok(answer) = answer
-                    && answer.held
-                {
-                    tenancy.epoch = answer.epoch;
-                }
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        let identity = format!("client-{}", client.number());
+        let lock = LOCK.to_owned();
+        let mut tenancy = Tenancy { lock, identity, ttl_seconds: TTL_SECONDS, epoch: 0 };
+        while client.turn().await {
+            if tenancy.epoch > 0 {
+                self.lead(&mut client, &mut tenancy).await?;
+                continue;
             }
-            Ok(())
+            let answer = client.request(&ApiCall::Acquire(tenancy.clone())).await?;
+            if let Ok(answer) = answer
+                && answer.held
+            {
+                tenancy.epoch = answer.epoch;
+            }
         }
-        .boxed()
+        Ok(())
     }
 
     /// Whoever is first gets the lock that nobody renews any more, and gives it back for the next.
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let (lock, identity) = (LOCK.to_owned(), format!("last-{}", client.number()));
-            let mut tenancy = Tenancy { lock, identity, ttl_seconds: TTL_SECONDS, epoch: 0 };
-            let acquire = ApiCall::Acquire(tenancy.clone());
-            let epoch = Mutex::new(0);
-            let held = |answer: &ApiAnswer| {
-                *epoch.lock().unwrap_or_else(PoisonError::into_inner) = answer.epoch;
-                if answer.held { Ok(()) } else { Err(format!("{} holds it", answer.holder)) }
-            };
-            client.settle(&format!("the lock {LOCK}"), &acquire, held).await?;
-            tenancy.epoch = epoch.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let _ = client.request(&ApiCall::Release(tenancy)).await?;
-            let _ = client.request(&get(Face::Rest, Resource::ConfigMaps, NAMESPACE, LEDGER)).await?;
-            let _ = client.request(&list(Face::Rest, Resource::ConfigMaps, NAMESPACE)).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let (lock, identity) = (LOCK.to_owned(), format!("last-{}", client.number()));
+        let mut tenancy = Tenancy { lock, identity, ttl_seconds: TTL_SECONDS, epoch: 0 };
+        let acquire = ApiCall::Acquire(tenancy.clone());
+        let epoch = Mutex::new(0);
+        let held = |answer: &ApiAnswer| {
+            *epoch.lock().unwrap_or_else(PoisonError::into_inner) = answer.epoch;
+            if answer.held { Ok(()) } else { Err(format!("{} holds it", answer.holder)) }
+        };
+        client.settle(&format!("the lock {LOCK}"), &acquire, held).await?;
+        tenancy.epoch = epoch.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let _ = client.request(&ApiCall::Release(tenancy)).await?;
+        let _ = client.request(&get(Face::Rest, Resource::ConfigMaps, NAMESPACE, LEDGER)).await?;
+        let _ = client.request(&list(Face::Rest, Resource::ConfigMaps, NAMESPACE)).await?;
+        Ok(())
     }
 }
 

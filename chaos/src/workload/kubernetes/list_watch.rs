@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -240,27 +239,18 @@ fn note(client: &Client, informer: &Informer, informed: &Informed) -> std::io::R
     client.note_watch(informer.process, Function::Inform, EventKind::Ok, informed, None)
 }
 
+#[async_trait]
 impl Workload for ListWatch {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            if client.number() < 2 * self.members {
-                self.inform(client).await
-            } else {
-                self.write(client).await
-            }
-        }
-        .boxed()
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        if client.number() < 2 * self.members { self.inform(client).await } else { self.write(client).await }
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            for face in [Face::Rest, Face::Grpc] {
-                let _ = client.request(&list(face, Resource::ConfigMaps, NAMESPACE)).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        for face in [Face::Rest, Face::Grpc] {
+            let _ = client.request(&list(face, Resource::ConfigMaps, NAMESPACE)).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

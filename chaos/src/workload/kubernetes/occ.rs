@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -92,28 +91,23 @@ fn appended(object: &Value, tag: u64) -> Value {
     object
 }
 
+#[async_trait]
 impl Workload for Occ {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            while client.turn().await {
-                let action = self.generator().next_action();
-                self.perform(&mut client, action).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        while client.turn().await {
+            let action = self.generator().next_action();
+            self.perform(&mut client, action).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            let names = self.generator().names();
-            for name in names {
-                let _ = client.request(&get(Face::Rest, Resource::ConfigMaps, NAMESPACE, &name)).await?;
-            }
-            Ok(())
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        let names = self.generator().names();
+        for name in names {
+            let _ = client.request(&get(Face::Rest, Resource::ConfigMaps, NAMESPACE, &name)).await?;
         }
-        .boxed()
+        Ok(())
     }
 }
 

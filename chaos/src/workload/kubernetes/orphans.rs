@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -162,26 +161,21 @@ fn is_clean(answer: &ApiAnswer) -> Result<(), String> {
     }
 }
 
+#[async_trait]
 impl Workload for Orphans {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            while client.turn().await {
-                let action = self.generator().next_action();
-                self.perform(&mut client, action).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        while client.turn().await {
+            let action = self.generator().next_action();
+            self.perform(&mut client, action).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.settle("objects without owner", &list(Face::Rest), is_clean).await?;
-            let _ = client.request(&list(Face::Grpc)).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.settle("objects without owner", &list(Face::Rest), is_clean).await?;
+        let _ = client.request(&list(Face::Grpc)).await?;
+        Ok(())
     }
 }
 

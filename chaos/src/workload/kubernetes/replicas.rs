@@ -5,8 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -126,26 +125,21 @@ fn is_whole(deployment: &Value) -> Result<(), String> {
     }
 }
 
+#[async_trait]
 impl Workload for Replicas {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            while client.turn().await {
-                let action = self.generator().next_action();
-                self.perform(&mut client, action).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        while client.turn().await {
+            let action = self.generator().next_action();
+            self.perform(&mut client, action).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.settle("all deployments", &list(Face::Rest, Resource::Deployments), are_whole).await?;
-            let _ = client.request(&pods(Face::Rest)).await?;
-            Ok(())
-        }
-        .boxed()
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.settle("all deployments", &list(Face::Rest, Resource::Deployments), are_whole).await?;
+        let _ = client.request(&pods(Face::Rest)).await?;
+        Ok(())
     }
 }
 

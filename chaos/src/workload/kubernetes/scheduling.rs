@@ -4,8 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -85,47 +84,42 @@ fn are_placed(answer: &ApiAnswer) -> Result<(), String> {
     })
 }
 
+#[async_trait]
 impl Workload for Scheduling {
-    fn work(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            client.ensure_namespace(NAMESPACE).await?;
-            while client.turn().await {
-                let Action { name, face, deed } = self.generator().next_action();
-                let call = match deed {
-                    Deed::Look => pods(face),
-                    Deed::Read => get(face, Resource::Pods, NAMESPACE, &name),
-                    Deed::Delete => ApiCall::Delete(removal(face, Resource::Pods, NAMESPACE, &name)),
-                    Deed::Create(millis) => {
-                        let pod = pod(&name, millis);
-                        ApiCall::Create(written(face, Resource::Pods, NAMESPACE, &name, pod))
-                    }
-                };
-                let _ = client.request(&call).await?;
-            }
-            Ok(())
+    async fn work(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        client.ensure_namespace(NAMESPACE).await?;
+        while client.turn().await {
+            let Action { name, face, deed } = self.generator().next_action();
+            let call = match deed {
+                Deed::Look => pods(face),
+                Deed::Read => get(face, Resource::Pods, NAMESPACE, &name),
+                Deed::Delete => ApiCall::Delete(removal(face, Resource::Pods, NAMESPACE, &name)),
+                Deed::Create(millis) => {
+                    let pod = pod(&name, millis);
+                    ApiCall::Create(written(face, Resource::Pods, NAMESPACE, &name, pod))
+                }
+            };
+            let _ = client.request(&call).await?;
         }
-        .boxed()
+        Ok(())
     }
 
-    fn finish(self: Arc<Self>, mut client: Client) -> BoxFuture<'static, std::io::Result<()>> {
-        async move {
-            for _ in 0..CLEARINGS_MAX {
-                let Ok(there) = client.request(&pods(Face::Rest)).await? else { continue };
-                let surplus = surplus(&there);
-                if surplus.is_empty() {
-                    break;
-                }
-                for name in surplus {
-                    let removal = removal(Face::Rest, Resource::Pods, NAMESPACE, &name);
-                    let _ = client.request(&ApiCall::Delete(removal)).await?;
-                }
+    async fn finish(self: Arc<Self>, mut client: Client) -> std::io::Result<()> {
+        for _ in 0..CLEARINGS_MAX {
+            let Ok(there) = client.request(&pods(Face::Rest)).await? else { continue };
+            let surplus = surplus(&there);
+            if surplus.is_empty() {
+                break;
             }
-            client.settle("all pods that are left", &pods(Face::Rest), are_placed).await?;
-            // What the scheduler wrote last counts, too.
-            let _ = client.request(&pods(Face::Rest)).await?;
-            Ok(())
+            for name in surplus {
+                let removal = removal(Face::Rest, Resource::Pods, NAMESPACE, &name);
+                let _ = client.request(&ApiCall::Delete(removal)).await?;
+            }
         }
-        .boxed()
+        client.settle("all pods that are left", &pods(Face::Rest), are_placed).await?;
+        // What the scheduler wrote last counts, too.
+        let _ = client.request(&pods(Face::Rest)).await?;
+        Ok(())
     }
 }
 
