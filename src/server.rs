@@ -152,8 +152,9 @@ impl RunningServer {
         }
         self.stop_api.cancel();
         self.api.stopped().await;
-        while self.store_api.join_next().await.is_some() {}
+        // Watches of the store's own API end with the member; until then they would hold their connections open.
         self.member.stop().await;
+        while self.store_api.join_next().await.is_some() {}
     }
 }
 

@@ -45,6 +45,7 @@ const PACKAGES: &[Package] = &[
         needed_for: "tests with a real Python client of etcd",
     },
     Package { name: "curl", shown_by: "/usr/bin/curl", needed_for: "tests" },
+    Package { name: "faketime", shown_by: "/usr/bin/faketime", needed_for: "faults of the wall clock" },
     Package { name: "e2fsprogs", shown_by: "/sbin/mkfs.ext4", needed_for: "disk-full tests" },
 ];
 
