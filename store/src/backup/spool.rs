@@ -12,14 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::write::{self, BackupError};
 use crate::engine::Engine;
 use crate::env::Env;
+use crate::env::spare_room::SpareRoom;
 use crate::wal::FreeSpace;
 
 /// Snapshots at the same time: each takes the disk that the state takes.
 const SPOOLED_MAX: usize = 4;
-/// Room that is left while a snapshot is written, a little more than the reserve below which a member is short of room; and the part of a
-/// small disk that this takes at most, as a divisor.
-const ROOM_LEFT_BYTES: u64 = 320 << 20;
-const ROOM_LEFT_SHARE: u64 = 6;
 /// Rows between two looks at the free disk: no more than a segment of the log at the largest values that etcd takes by default.
 const ROWS_UNSEEN: u64 = 32;
 /// Beginning of the name that the file has for a moment. What a crash leaves of it is removed by the next start.
@@ -81,10 +78,10 @@ impl Spool {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| SpoolError::Busy)?;
         // Half-filled pages add to that, so it is only said early that there is no room, and found out while it is written.
         let needed = row_bytes;
-        let FreeSpace { path, free_bytes: free, total_bytes } = FreeSpace::of(folder);
-        let room = Room::of(folder, total_bytes);
-        if free < needed.saturating_add(room.left) {
-            return Err(SpoolError::NoRoom { path, needed, left: room.left, free });
+        let FreeSpace { path, free_bytes: free, .. } = FreeSpace::of(folder);
+        let room = SpareRoom::of(folder);
+        if free < needed.saturating_add(room.left()) {
+            return Err(SpoolError::NoRoom { path, needed, left: room.left(), free });
         }
         let file = nameless(folder, env.random_u64());
         let file = file.map_err(|source| SpoolError::File { path: folder.to_owned(), source })?;
@@ -96,7 +93,7 @@ impl Spool {
                 return Err(BackupError::Abandoned);
             }
             rows += 1;
-            if rows.is_multiple_of(ROWS_UNSEEN) { room.check() } else { Ok(()) }
+            if rows.is_multiple_of(ROWS_UNSEEN) { Ok(room.check()?) } else { Ok(()) }
         };
         let write = move || {
             let file = write::write(&*engine, file, &mut check)?;
@@ -106,24 +103,6 @@ impl Spool {
         let (file, length) = env.blocking(write).await?;
         drop(waiting);
         Ok(Spooled { file, length, place: Some(place) })
-    }
-}
-
-/// What a snapshot must leave of a disk: a member that runs out of it ends, and a snapshot is not worth that.
-struct Room {
-    folder: PathBuf,
-    left: u64,
-}
-
-impl Room {
-    fn of(folder: &Path, total_bytes: u64) -> Self {
-        Self { folder: folder.to_owned(), left: ROOM_LEFT_BYTES.min(total_bytes / ROOM_LEFT_SHARE) }
-    }
-
-    fn check(&self) -> Result<(), BackupError> {
-        let FreeSpace { path, free_bytes: free, .. } = FreeSpace::of(&self.folder);
-        let left = self.left;
-        if free < left { Err(BackupError::NoRoom { path, left, free }) } else { Ok(()) }
     }
 }
 

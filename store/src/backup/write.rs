@@ -13,6 +13,7 @@ use super::{layout, record};
 use crate::auth::{Role, User};
 use crate::bbolt::{Tree, WriteError, Writer};
 use crate::engine::{Engine, EngineError};
+use crate::env::spare_room::NoRoom;
 use crate::mvcc::{Alarm, EventKind, MetaKey, Revision, Row, RowId, StateRecord, check_format, corrupt};
 use crate::raft::founding::Place;
 use crate::wire::permission_to_wire;
@@ -29,8 +30,8 @@ pub enum BackupError {
     Write(#[from] WriteError),
     #[error("nobody waits for it any more")]
     Abandoned,
-    #[error("only {free} bytes are free in {path}, and {left} must stay so for the store itself")]
-    NoRoom { path: String, left: u64, free: u64 },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 /// Writes the state of an engine to an empty file. `check` is asked at every row, and may end it.

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::spare_room::{SpareRoom, Sparing};
 use super::{Engines, WriteIndex};
 use crate::backup::SPOOL_PREFIX;
 use crate::directory::{Directory, StoredDivergence};
@@ -195,12 +196,13 @@ impl Engines for FsEngines {
         let current = self.current().map_err(io::Error::other)?.ok_or_else(nothing_current)?;
         let path = self.unfinished_index(current);
         let written = File::create(&path).and_then(|file| {
-            let mut out = BufWriter::with_capacity(INDEX_BUFFER_BYTES, file);
+            let sparing = Sparing::new(file, SpareRoom::of(&self.directory));
+            let mut out = BufWriter::with_capacity(INDEX_BUFFER_BYTES, sparing);
             write(&mut out)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.into_inner().sync_all()
         });
         if written.is_err() {
-            // On a full disk the room matters more than the file. The first error is the one to tell.
+            // Where there is little room it matters more than the file. The first error is the one to tell.
             let _removed = fs::remove_file(&path);
         }
         written.map(|()| current)

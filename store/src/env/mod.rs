@@ -22,6 +22,7 @@ use crate::net::Net;
 use crate::wal::Disk;
 
 pub mod engines;
+pub(crate) mod spare_room;
 
 use self::engines::Staged;
 

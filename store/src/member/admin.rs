@@ -47,7 +47,7 @@ impl From<SpoolError> for AdminError {
     fn from(error: SpoolError) -> Self {
         let line = crate::env::error_chain(&error);
         match error {
-            SpoolError::Busy | SpoolError::NoRoom { .. } | SpoolError::Backup(BackupError::NoRoom { .. }) => {
+            SpoolError::Busy | SpoolError::NoRoom { .. } | SpoolError::Backup(BackupError::NoRoom(_)) => {
                 Self::SnapshotRefused(line)
             }
             // The state itself is not touched, so the member goes on.
