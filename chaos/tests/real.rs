@@ -85,7 +85,7 @@ fn etcd_passes_a_mixture_of_faults_and_each_leaves_its_witness() {
         workload: chaos::workload::named("register").unwrap(),
         nemesis: kinds.map(Turn::from).to_vec(),
         members: 3,
-        time_limit: Duration::from_secs(21),
+        time_limit: Duration::from_secs(28),
         nemesis_interval: Duration::from_millis(2500),
         rate: 40,
         concurrency: 12,
