@@ -36,8 +36,10 @@ impl Etcdctl {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("etcdctl");
+        // Whoever runs the tests in the background lets them ignore Ctrl-C, and what they start as well.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=INT", "etcdctl"])
             .env("ETCDCTL_API", "3")
             .args(&self.flags)
             .args(args)
@@ -90,6 +92,6 @@ impl Running {
     pub async fn interrupt(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
         kill(pid, Signal::SIGINT).unwrap();
-        self.child.wait().await.unwrap();
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("etcdctl went on").unwrap();
     }
 }
