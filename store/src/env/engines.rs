@@ -126,6 +126,21 @@ impl FsEngines {
         File::open(&self.directory)?.sync_all()
     }
 
+    fn write_index_sparing(&self, room: SpareRoom, write: &mut WriteIndex<'_>) -> io::Result<u64> {
+        let current = self.current().map_err(io::Error::other)?.ok_or_else(nothing_current)?;
+        let path = self.unfinished_index(current);
+        let written = File::create(&path).and_then(|file| {
+            let mut out = BufWriter::with_capacity(INDEX_BUFFER_BYTES, Sparing::new(file, room));
+            write(&mut out)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.into_inner().sync_all()
+        });
+        if written.is_err() {
+            // Where there is little room it matters more than the file. The first error is the one to tell.
+            let _removed = fs::remove_file(&path);
+        }
+        written.map(|()| current)
+    }
+
     /// Removes engines that are not current: left over from an unfinished snapshot or replaced by one. Their indexes go too, those
     /// that were not finished, and files that were to have no name.
     fn remove_others(&self, current: u64) -> io::Result<()> {
@@ -193,19 +208,7 @@ impl Engines for FsEngines {
     }
 
     fn write_index(&self, write: &mut WriteIndex<'_>) -> io::Result<u64> {
-        let current = self.current().map_err(io::Error::other)?.ok_or_else(nothing_current)?;
-        let path = self.unfinished_index(current);
-        let written = File::create(&path).and_then(|file| {
-            let sparing = Sparing::new(file, SpareRoom::of(&self.directory));
-            let mut out = BufWriter::with_capacity(INDEX_BUFFER_BYTES, sparing);
-            write(&mut out)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.into_inner().sync_all()
-        });
-        if written.is_err() {
-            // Where there is little room it matters more than the file. The first error is the one to tell.
-            let _removed = fs::remove_file(&path);
-        }
-        written.map(|()| current)
+        self.write_index_sparing(SpareRoom::of(&self.directory), write)
     }
 
     fn publish_index(&self, engine: u64) -> io::Result<()> {
@@ -506,7 +509,11 @@ mod tests {
         write("second").unwrap();
         assert_eq!(text(&engines).unwrap(), "first", "a crash here leaves the old one");
         assert!(engines.write_index(&mut |_| Err(io::ErrorKind::StorageFull.into())).is_err());
-        assert!(!directory.path().join("db/000001.index.tmp").exists(), "a full disk is not filled further");
+        let unfinished = directory.path().join("db/000001.index.tmp");
+        assert!(!unfinished.exists(), "a full disk is not filled further");
+        let room = SpareRoom::unattainable(directory.path());
+        assert!(engines.write_index_sparing(room, &mut |out| out.write_all(b"index")).is_err());
+        assert!(!unfinished.exists(), "nor is one that is nearly full");
         let third = write("third").unwrap();
         engines.promote(engines.stage().unwrap()).unwrap();
         assert_eq!(text(&engines), None, "it belongs to the engine that was replaced");

@@ -32,7 +32,13 @@ pub(crate) struct SpareRoom {
 impl SpareRoom {
     pub(crate) fn of(folder: &Path) -> Self {
         let FreeSpace { total_bytes, .. } = FreeSpace::of(folder);
-        Self { folder: folder.to_owned(), left: LEFT_BYTES.min(total_bytes / LEFT_SHARE) }
+        Self { folder: folder.to_owned(), left: left_of(total_bytes) }
+    }
+
+    /// More than any disk has.
+    #[cfg(test)]
+    pub(crate) fn unattainable(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), left: u64::MAX }
     }
 
     /// Returns how many bytes must stay free.
@@ -47,6 +53,10 @@ impl SpareRoom {
         let left = self.left;
         if free < left { Err(NoRoom { path, left, free }) } else { Ok(()) }
     }
+}
+
+fn left_of(disk_bytes: u64) -> u64 {
+    LEFT_BYTES.min(disk_bytes / LEFT_SHARE)
 }
 
 /// Writes until the room for the store itself would be touched.
@@ -87,15 +97,10 @@ impl<W: Write> Write for Sparing<W> {
 mod tests {
     use super::*;
 
-    /// More than any disk has.
-    fn nothing_to_spare(folder: &Path) -> SpareRoom {
-        SpareRoom { folder: folder.to_owned(), left: u64::MAX }
-    }
-
     #[test]
     fn the_first_byte_needs_room_and_so_does_what_comes_later() {
         let folder = tempfile::tempdir().unwrap();
-        let mut at_once = Sparing::new(Vec::new(), nothing_to_spare(folder.path()));
+        let mut at_once = Sparing::new(Vec::new(), SpareRoom::unattainable(folder.path()));
         let refused = at_once.write_all(b"x").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
         assert!(refused.to_string().contains("must stay so for the store itself"), "{refused}");
@@ -103,14 +108,13 @@ mod tests {
 
         let mut later = Sparing::new(io::sink(), SpareRoom::of(folder.path()));
         later.write_all(&[0; UNSEEN_BYTES]).unwrap();
-        later.room = nothing_to_spare(folder.path());
+        later.room = SpareRoom::unattainable(folder.path());
         assert_eq!(later.write_all(b"x").unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]
     fn a_small_disk_keeps_a_part_of_itself_free() {
-        let folder = tempfile::tempdir().unwrap();
-        let total = FreeSpace::of(folder.path()).total_bytes;
-        assert_eq!(SpareRoom::of(folder.path()).left(), LEFT_BYTES.min(total / LEFT_SHARE));
+        const GIB: u64 = 1 << 30;
+        assert_eq!([left_of(100 * GIB), left_of(600), left_of(0)], [320 << 20, 100, 0]);
     }
 }

@@ -488,4 +488,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "server members::changes::a_member_that_joins_saves_no_snapshot_before_it_has_caught_up",
         ],
     },
+    Mutant {
+        name: "index-takes-the-logs-room",
+        file: "store/src/env/spare_room.rs",
+        original: "self.unseen >= UNSEEN_BYTES",
+        mutated: "self.unseen > UNSEEN_BYTES * 1000",
+        breaks: "an index that is saved fills the disk that the log needs, and the member ends",
+        killed_by: &["lib env::engines::tests::a_saved_index_counts_once_it_is_published_and_for_its_engine_alone"],
+    },
 ];
