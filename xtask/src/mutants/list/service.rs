@@ -494,6 +494,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "self.unseen >= UNSEEN_BYTES",
         mutated: "self.unseen > UNSEEN_BYTES * 1000",
         breaks: "an index that is saved fills the disk that the log needs, and the member ends",
-        killed_by: &["lib env::engines::tests::a_saved_index_counts_once_it_is_published_and_for_its_engine_alone"],
+        killed_by: &[
+            "lib env::engines::tests::a_saved_index_counts_once_it_is_published_and_for_its_engine_alone",
+        ],
     },
 ];
