@@ -17,6 +17,7 @@ use store::Member;
 use store::cli::CliError;
 use store::config::{InitialMember, Timing};
 use store::etcd::{self, Edge, EtcdOptions};
+use store::level::{Level, Levels};
 use store::net::PeerTls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -91,6 +92,10 @@ pub struct ClusterArgs {
     /// Silence of the leader after which another member campaigns, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     pub election_timeout_ms: u64,
+    /// Highest feature level that the store's members agree on: holds an upgrade back, so that the release before can still be gone
+    /// back to.
+    #[arg(long, env = "KEELSON_STORE_FEATURE_LEVEL_MAX", value_parser = clap::value_parser!(u32).range(i64::from(Level::FIRST.0)..=i64::from(Level::HIGHEST.0)))]
+    pub feature_level_max: Option<u32>,
     /// For tests: pause of every controller between a decision and its writes, in milliseconds, so that a leader can be stopped in
     /// between; `controller_commits_delayed` counts who pauses.
     #[arg(long, default_value_t = 0, hide = true)]
@@ -254,6 +259,7 @@ async fn start_member(args: &ServerArgs, bundle: &Bundle) -> Result<Arc<Member>>
             .collect(),
         timing: Timing { election_timeout: Duration::from_millis(args.cluster.election_timeout_ms) },
         peer_tls: Some(peer_tls),
+        levels: args.cluster.feature_level_max.map_or(Levels::SUPPORTED, |max| Levels::up_to(Level(max))),
         ..store::Config::single(args.data_dir.join("store"), &args.name, &args.listen_peer.to_string())
     };
     // The member outlives the token's cancellation until `stop`, so that the parts above it can finish their writes.

@@ -65,6 +65,9 @@ fn missing_and_malformed_values_are_named() {
     refused(&["agent", "--server", "https://127.0.0.1:1"], "--data-dir <DATA_DIR>; see keelson agent --help");
     refused(&["up", "--servers", "three"], "'three' for '--servers <SERVERS>'");
     refused(&["up", "--servers", "9"], "--servers 9 is too many");
+    for command in ["up", "server", "store"] {
+        refused(&[command, "--feature-level-max", "9"], "'9' for '--feature-level-max <FEATURE_LEVEL_MAX>'");
+    }
     refused(&["store", "--listen-peer-urls", "127.0.0.1:1"], "127.0.0.1:1 is not a URL");
     refused(&["store", "--election-timeout", "1"], "--election-timeout must be between");
     refused(&["token", "create", "--hours", "0"], "--hours must be 1 to");

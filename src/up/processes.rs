@@ -189,6 +189,7 @@ impl Plan<'_> {
             ];
             let mut command = vec![display(&self.executable), "server".to_owned()];
             command.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+            command.extend(cluster.feature_level_max.map(|max| format!("--feature-level-max={max}")));
             programs.push(self.program(name, command, SERVER_GRACE));
         }
         Ok(programs)
