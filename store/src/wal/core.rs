@@ -55,6 +55,8 @@ pub enum WalError {
     Version { file: String, found: u32 },
     #[error("log segments before {file} are missing")]
     MissingSegments { file: String },
+    #[error("log segment {next} is missing or empty: {file} says that the log goes on there")]
+    MissingSuccessor { file: String, next: String },
     #[error(transparent)]
     Hole(#[from] Hole),
     #[error("the log failed before and takes no more records")]
@@ -159,6 +161,7 @@ impl Inspected {
         let tail: Vec<Record> =
             std::mem::take(&mut replay.tail).into_iter().map(|found| found.record).collect();
         let flushed = wal.start_segment(replay.previous, &tail)?;
+        wal.seal(replay.previous)?;
         let recovered = replay.finish(&wal.config, &tail, &flushed)?;
         Ok((wal, recovered))
     }
@@ -287,7 +290,8 @@ impl Wal {
 
     fn make_room(&mut self, size: usize) -> Result<(), WalError> {
         let size = u64::try_from(BATCH_HEADER_BYTES + size).expect("usize fits in u64");
-        let fits = block_ceil(self.active.end + size) <= self.config.segment_bytes;
+        // Behind the last batch comes the seal.
+        let fits = block_ceil(self.active.end + size) + segment::BLOCK_BYTES <= self.config.segment_bytes;
         let is_fresh = self.active.index_max.is_none() && self.active.end <= 2 * segment::BLOCK_BYTES;
         if fits || is_fresh { Ok(()) } else { self.rotate() }
     }
@@ -318,15 +322,15 @@ impl Wal {
 
     fn sync(&mut self) -> Result<(), WalError> {
         if self.active.synced < self.active.end {
-            self.sync_file()?;
+            self.sync_file(self.active.sequence)?;
             self.active.synced = self.active.end;
         }
         self.durable_purged = self.state.purged.map(|purged| purged.index);
         Ok(())
     }
 
-    fn sync_file(&self) -> Result<(), WalError> {
-        let file = segment::file_name(self.active.sequence);
+    fn sync_file(&self, sequence: u64) -> Result<(), WalError> {
+        let file = segment::file_name(sequence);
         self.disk.sync(&file).map_err(|error| self.failed("sync", &file, error))
     }
 
@@ -336,8 +340,9 @@ impl Wal {
         let next = Active { sequence: self.active.sequence + 1, end: 0, synced: 0, index_max: None };
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push_back(Sealed { sequence: old.sequence, index_max: old.index_max });
-        self.start_segment((old.sequence, old.end), &[])?;
-        Ok(())
+        let previous = (old.sequence, old.end);
+        self.start_segment(previous, &[])?;
+        self.seal(previous)
     }
 
     /// Makes the active segment real; durable on return, `tail` included.
@@ -353,11 +358,23 @@ impl Wal {
         let mut flushed = Flushed::default();
         if !tail.is_empty() {
             self.write_batches(tail, Room::Extend, &mut flushed)?;
-            self.sync_file()?;
+            self.sync_file(self.active.sequence)?;
         }
         self.disk.write(&file, 0, &start).map_err(|error| self.failed("write", &file, error))?;
         self.sync()?;
         Ok(flushed)
+    }
+
+    /// Notes in a segment that the next one has begun, which is durable by now: should that be lost as a whole, the log would seem to
+    /// end here. What stood behind `end` no longer counts.
+    fn seal(&self, (sequence, end): (u64, u64)) -> Result<(), WalError> {
+        if sequence == 0 {
+            // The first segment follows none.
+            return Ok(());
+        }
+        let (file, seal) = (segment::file_name(sequence), segment::encode_seal(sequence, end));
+        self.disk.write(&file, end, &seal).map_err(|error| self.failed("write", &file, error))?;
+        self.sync_file(sequence)
     }
 
     /// Turns a spare or new file into the file of the active segment.

@@ -14,6 +14,7 @@
 //!   such offset is corruption and refused with file and offset; only above it is it a torn tail (safety rule 1).
 //! - Opening rewrites what stands above the last proven offset into a fresh segment and syncs it before anything is
 //!   reported (safety rule 2): bytes that only the page cache held would otherwise be reported and then lost.
+//! - Once a segment has begun, the one before is sealed: a newest segment that was lost as a whole is missed.
 //! - A failed write or sync poisons the core; it is never retried (safety rule 3).
 //! - Segments are zero-filled ahead and recycled. The segment sequence inside the checksum makes stale bytes unreadable.
 //!

@@ -131,7 +131,7 @@ impl Record {
             Kind::Committed => decode_position(payload).map(Self::Committed),
             Kind::TruncateAfter => decode_position(payload).map(Self::TruncateAfter),
             Kind::PurgedUpto => decode_position(payload)?.map(Self::PurgedUpto),
-            Kind::Batch | Kind::State => None,
+            Kind::Batch | Kind::State | Kind::Sealed => None,
         }
     }
 }
@@ -146,6 +146,7 @@ pub(crate) enum Kind {
     Committed,
     TruncateAfter,
     PurgedUpto,
+    Sealed,
 }
 
 impl Kind {
@@ -158,6 +159,7 @@ impl Kind {
             Self::Committed => 5,
             Self::TruncateAfter => 6,
             Self::PurgedUpto => 7,
+            Self::Sealed => 8,
         }
     }
 
@@ -170,6 +172,7 @@ impl Kind {
             5 => Self::Committed,
             6 => Self::TruncateAfter,
             7 => Self::PurgedUpto,
+            8 => Self::Sealed,
             _ => return None,
         })
     }

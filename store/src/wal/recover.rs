@@ -78,6 +78,10 @@ pub(crate) fn replay(disk: &dyn Disk, config: &WalConfig) -> Result<Replay, WalE
     let mut replay = Replay { next_sequence, ..Replay::default() };
     let last_started = last_started(disk, &mut sequences, &mut replay.unstarted)?;
     let Some((last, last_scan)) = last_started else { return Ok(replay) };
+    if last_scan.is_sealed {
+        let (file, next) = (segment::file_name(last), segment::file_name(last + 1));
+        return Err(WalError::MissingSuccessor { file, next });
+    }
     let mut following = (last, last_scan.head);
     // The head of each segment says how much of the one before counts, so heads are read backwards first.
     let mut heads = vec![following];

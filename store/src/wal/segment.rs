@@ -107,6 +107,15 @@ pub(crate) fn encode_batch(sequence: u64, synced: u64, records: &[u8], out: &mut
     pad(out);
 }
 
+/// Returns the seal of a segment: a batch behind what counts of it, which says that the next segment has begun.
+pub(crate) fn encode_seal(sequence: u64, end: u64) -> BytesMut {
+    let mut records = BytesMut::new();
+    record::encode_raw(Kind::Sealed, sequence, &[], &mut records);
+    let mut out = BytesMut::new();
+    encode_batch(sequence, end, &records, &mut out);
+    out
+}
+
 fn pad(out: &mut BytesMut) {
     let length = u64::try_from(out.len()).expect("usize fits in u64");
     out.resize(size(block_ceil(length)), 0);
@@ -135,6 +144,8 @@ pub(crate) struct Scan {
     pub(crate) proven: u64,
     /// Head and state when nothing but themselves says that they were synced.
     pub(crate) unproven_start: Option<Bytes>,
+    /// Whether it says that another segment follows.
+    pub(crate) is_sealed: bool,
 }
 
 /// Why a segment gave no records.
@@ -150,7 +161,7 @@ pub(crate) enum ScanError {
 
 /// Reads a segment up to its first record that is not intact, or up to `limit`.
 pub(crate) fn scan(sequence: u64, bytes: &Bytes, limit: Option<u64>) -> Result<Scan, ScanError> {
-    let mut walk = Walk { sequence, bytes, proven: 0, records: Vec::new() };
+    let mut walk = Walk::new(sequence, bytes);
     let head_intact = match read_head(bytes, sequence) {
         Head::Intact => true,
         Head::Broken => false,
@@ -181,7 +192,8 @@ pub(crate) fn scan(sequence: u64, bytes: &Bytes, limit: Option<u64>) -> Result<S
     // The sync may have failed, or the process may have ended before it: then they stand in the page cache alone.
     let unproven_start = (walk.proven < state_end)
         .then(|| Bytes::copy_from_slice(&bytes.slice(..size(state_end).min(bytes.len()))));
-    Ok(Scan { head, proven: walk.proven.max(state_end), records: walk.records, unproven_start })
+    let Walk { proven, records, is_sealed, .. } = walk;
+    Ok(Scan { head, proven: proven.max(state_end), records, unproven_start, is_sealed })
 }
 
 /// Bytes that [`read_start`] needs: the head block and a state record, which is far below a block.
@@ -189,7 +201,7 @@ pub(crate) const START_BYTES: usize = 8192;
 
 /// Reads the state at the head of a segment that later segments build on.
 pub(crate) fn read_start(sequence: u64, bytes: &Bytes) -> Option<HeadState> {
-    let mut walk = Walk { sequence, bytes, proven: 0, records: Vec::new() };
+    let mut walk = Walk::new(sequence, bytes);
     match read_head(bytes, sequence) {
         Head::Intact => walk.state_batch().map(|(head, _)| head),
         Head::Broken | Head::Version(_) => None,
@@ -222,9 +234,14 @@ struct Walk<'a> {
     bytes: &'a Bytes,
     proven: u64,
     records: Vec<Found>,
+    is_sealed: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(sequence: u64, bytes: &'a Bytes) -> Self {
+        Self { sequence, bytes, proven: 0, records: Vec::new(), is_sealed: false }
+    }
+
     fn at(&self, offset: u64) -> Bytes {
         self.bytes.slice(size(offset).min(self.bytes.len())..)
     }
@@ -261,17 +278,23 @@ impl Walk<'_> {
         let batch_end = block_ceil(start + length);
         let mut found = Vec::new();
         let mut position = start;
+        let mut is_sealed = self.is_sealed;
         while !rest.is_empty() {
             let raw = record::decode_raw(self.sequence, &mut rest).ok_or(position)?;
-            let record = Record::decode(raw.kind, &raw.payload).ok_or(position)?;
             let header = u64::try_from(RECORD_HEADER_BYTES).map_err(|_| position)?;
             let payload = u64::try_from(raw.payload.len()).map_err(|_| position)?;
-            let location =
-                Location { segment: self.sequence, offset: position + header, length: raw.payload.len() };
-            found.push(Found { record, location, batch_end });
+            if raw.kind == Kind::Sealed {
+                is_sealed = true;
+            } else {
+                let record = Record::decode(raw.kind, &raw.payload).ok_or(position)?;
+                let offset = position + header;
+                let location = Location { segment: self.sequence, offset, length: raw.payload.len() };
+                found.push(Found { record, location, batch_end });
+            }
             position += header + payload;
         }
         self.records.append(&mut found);
+        self.is_sealed = is_sealed;
         self.proven = self.proven.max(synced);
         Ok(batch_end)
     }

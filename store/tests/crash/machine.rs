@@ -149,7 +149,8 @@ impl Machine {
             snapshot_entries: SNAPSHOT_ENTRIES,
             entries_kept: Some(ENTRIES_KEPT),
             quota_bytes: 0,
-            disk_reserve_bytes: None,
+            // Here a disk is used to its end: what is refused before that has tests of its own.
+            disk_reserve_bytes: Some(0),
             compare_interval: store::config::COMPARE_INTERVAL,
             auto_compaction: self.auto_compaction,
             token_ttl: store::auth::TOKEN_TTL,

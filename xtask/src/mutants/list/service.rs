@@ -22,6 +22,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         killed_by: &["lib wal::tests::recovered_tail_is_durable_before_it_is_reported"],
     },
     Mutant {
+        name: "lost-segment-passed-over",
+        file: "store/src/wal/recover.rs",
+        original: "last_scan.is_sealed",
+        mutated: "false",
+        breaks: "a member whose newest log segment was lost votes and answers as if it had never been",
+        killed_by: &["lib wal::tests::a_newest_segment_that_is_lost_as_a_whole_is_missed"],
+    },
+    Mutant {
         name: "sync-retried",
         file: "store/src/wal/core.rs",
         original: "self.poisoned = result.is_err();",
