@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use store::kv::KvStatus;
+use store::kv::Kv;
 
 /// Labels of a request: verb, resource and code are from closed sets, so series stay few.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,37 +28,11 @@ impl Drop for InFlight {
     }
 }
 
-/// What the member below this server knows of its cluster, in etcd's names. Set when somebody asks, so that an answer is never older
-/// than its question.
-#[derive(Default)]
-struct StoreMetrics {
-    is_leader: Gauge,
-    has_leader: Gauge,
-    term: Gauge,
-}
-
-impl StoreMetrics {
-    fn register(&self, registry: &mut Registry) {
-        let mut add = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        add("etcd_server_is_leader", "Whether this member leads the store, 1 or 0", &self.is_leader);
-        add("etcd_server_has_leader", "Whether this member knows a leader, 1 or 0", &self.has_leader);
-        add("keelson_store_term", "Raft term of this member", &self.term);
-    }
-
-    fn set(&self, status: &KvStatus) {
-        let has_leader = status.leader_id != 0;
-        self.has_leader.set(i64::from(has_leader));
-        self.is_leader.set(i64::from(has_leader && status.leader_id == status.member_id));
-        self.term.set(i64::try_from(status.term).unwrap_or(i64::MAX));
-    }
-}
-
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registry: Registry,
     /// What the rest of the process counts.
     others: Arc<Registry>,
-    store: StoreMetrics,
     requests: Family<RequestLabels, Counter>,
     duration_seconds: Histogram,
     inflight: Gauge,
@@ -86,9 +60,7 @@ impl Metrics {
             "Writes refused because their author's leadership was over",
             fenced_out.clone(),
         );
-        let store = StoreMetrics::default();
-        store.register(&mut registry);
-        Self { registry, others, store, requests, duration_seconds, inflight, panics, fenced_out }
+        Self { registry, others, requests, duration_seconds, inflight, panics, fenced_out }
     }
 
     /// Counts a request as being served until the guard is dropped, also when its client goes away.
@@ -110,13 +82,15 @@ impl Metrics {
         self.fenced_out.inc();
     }
 
-    /// Returns all metrics in OpenMetrics text, those of the store as its member stands now.
-    pub(crate) fn render(&self, member: &KvStatus) -> String {
-        self.store.set(member);
+    /// Returns all metrics in OpenMetrics text, those of the store as it stands now.
+    pub(crate) fn render(&self, store: &dyn Kv) -> String {
+        let mut below = Registry::default();
+        store.register_metrics(&mut below);
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _infallible = encode_registry(&mut text, &self.registry)
-            .and_then(|()| encode_registry(&mut text, &self.others))
+        let _infallible = [&self.registry, &*self.others, &below]
+            .into_iter()
+            .try_for_each(|registry| encode_registry(&mut text, registry))
             .and_then(|()| encode_eof(&mut text));
         text
     }
@@ -124,31 +98,20 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use store::memory::MemoryStore;
+
     use super::*;
 
-    fn check(leader_id: u64, expected: [&str; 3]) {
-        let member = KvStatus { member_id: 7, leader_id, term: 4, ..KvStatus::default() };
-        let text = Metrics::new(Arc::default()).render(&member);
-        for line in expected {
-            assert!(text.lines().any(|found| found == line), "leader {leader_id}: no `{line}` in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_member_says_whether_it_leads_and_whether_anybody_does() {
-        check(7, ["etcd_server_is_leader 1", "etcd_server_has_leader 1", "keelson_store_term 4"]);
-        check(8, ["etcd_server_is_leader 0", "etcd_server_has_leader 1", "keelson_store_term 4"]);
-        check(0, ["etcd_server_is_leader 0", "etcd_server_has_leader 0", "keelson_store_term 4"]);
-    }
-
-    #[test]
-    fn metrics_of_the_whole_process_are_one_document() {
+    #[tokio::test]
+    async fn metrics_of_the_whole_process_are_one_document() {
         let mut others = Registry::default();
         let counter = Counter::<u64>::default();
         others.register("other", "Of another part", counter.clone());
         counter.inc();
-        let text = Metrics::new(Arc::new(others)).render(&KvStatus::default());
-        assert!(text.contains("\nother_total 1\n") && text.contains("\napiserver_request"), "{text}");
+        let text = Metrics::new(Arc::new(others)).render(&MemoryStore::new());
+        for metric in ["other_total 1", "apiserver_request", "etcd_server_has_leader 1"] {
+            assert!(text.contains(&format!("\n{metric}")), "no `{metric}` in\n{text}");
+        }
         assert_eq!(text.matches("# EOF").count(), 1, "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }

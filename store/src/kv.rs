@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 
 use crate::auth::AuthRefusal;
+use crate::metrics;
 use crate::mvcc::{
     Event, Invalid, KeyRange, LeaseId, Range, RangeResult, Refusal, Revision, TXN_OPS_MAX, Txn, TxnResult,
 };
@@ -250,6 +252,11 @@ pub trait Kv: Send + Sync + 'static {
 
     /// Returns what this member knows about its cluster, without asking anyone.
     fn status(&self) -> KvStatus;
+
+    /// Adds what this store tells of itself to the metrics of its process, under etcd's names.
+    fn register_metrics(&self, registry: &mut Registry) {
+        metrics::register_status(registry, &self.status());
+    }
 
     /// Returns who answers, for the header of every response. Never waits for what is being applied.
     fn responder(&self) -> Responder {

@@ -37,7 +37,7 @@ impl Rest {
                 Check { name: "store", failure: self.store_read().await },
             ],
             "metrics" if single.is_none() => {
-                let text = self.metrics.render(&self.api.storage.kv.status());
+                let text = self.metrics.render(&*self.api.storage.kv);
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 return Some(respond::with_type(StatusCode::OK, kind, text));
             }

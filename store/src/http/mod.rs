@@ -29,7 +29,7 @@ use access::{guard, is_grpc};
 use crate::grpc::Edge;
 use crate::health::Health;
 use crate::kv::Consistency;
-use crate::metrics::{self, Readings};
+use crate::metrics::{self, OfMember, Readings};
 use crate::mvcc::{KeyRange, Range, RangeEnd};
 
 /// What the answers are made of.
@@ -69,14 +69,13 @@ async fn measured(State(plain): State<Plain>) -> Response {
     let all = KeyRange { start: Bytes::from_static(b"\0"), end: RangeEnd::Unbounded };
     let counted = Range { count_only: true, ..Range::new(all) };
     let keys = plain.edge.kv.range(counted, Consistency::Serializable).await.ok().map(|found| found.count);
-    let readings = Readings {
+    let member = OfMember {
         status: plain.edge.kv.status(),
         numbers: plain.edge.admin.numbers(),
-        keys,
         counters: plain.edge.admin.counters(),
-        clients: Some(plain.edge.clients.clone()),
-        reads: plain.edge.reads.numbers(),
     };
+    let clients = Some(plain.edge.clients.clone());
+    let readings = Readings { member, keys, clients, reads: plain.edge.reads.numbers() };
     let text = metrics::render(&readings);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }

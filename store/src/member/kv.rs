@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 
 use super::Member;
+use crate::admin::Admin;
 use crate::engine::EngineError;
 use crate::guarded::Guarded;
 use crate::kv::{
     Consistency, Kv, KvError, KvStatus, LeaseGranted, RequestLimits, Responder, WatchQuery, WatchStream,
 };
+use crate::metrics::OfMember;
 use crate::mvcc::{Answer, Command, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::raft::node::ProposeError;
 use crate::raft::request::Request;
@@ -129,6 +132,11 @@ impl Kv for Member {
 
     fn limits(&self) -> RequestLimits {
         self.limits
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        let (status, numbers, counters) = (self.status(), self.numbers(), self.counters());
+        OfMember { status, numbers, counters }.register(registry);
     }
 
     fn status(&self) -> KvStatus {

@@ -28,26 +28,43 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// What is read from a member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readings {
-    pub(crate) status: KvStatus,
-    pub(crate) numbers: MemberNumbers,
+    pub(crate) member: OfMember,
     /// Keys that exist; `None` when that could not be read.
     pub(crate) keys: Option<u64>,
     pub(crate) reads: ReadNumbers,
-    pub(crate) counters: Counters,
     pub(crate) clients: Option<ClientCounters>,
 }
 
-/// Returns the metrics of a member, in OpenMetrics text.
+/// What is read from a member whoever serves it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfMember {
+    pub(crate) status: KvStatus,
+    pub(crate) numbers: MemberNumbers,
+    pub(crate) counters: Counters,
+}
+
+impl OfMember {
+    /// Adds the metrics of a member and its process.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        register_status(registry, &self.status);
+        register_state(registry, self);
+        register_store(registry, self);
+        self.counters.register(registry);
+        process::register(registry);
+    }
+}
+
+/// Returns the metrics of a member and of the port where its clients find it, in OpenMetrics text.
 pub(crate) fn render(readings: &Readings) -> String {
     let mut registry = Registry::default();
-    register_state(&mut registry, readings);
-    register_store(&mut registry, readings);
+    readings.member.register(&mut registry);
+    if let Some(keys) = readings.keys {
+        add(&mut registry, "etcd_debugging_mvcc_keys_total", "Keys that exist", count(keys));
+    }
     register_reads(&mut registry, &readings.reads);
-    readings.counters.register(&mut registry);
     if let Some(clients) = &readings.clients {
         clients.register(&mut registry);
     }
-    process::register(&mut registry);
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _infallible = encode(&mut text, &registry);
@@ -67,18 +84,22 @@ fn label(registry: &mut Registry, name: &str, help: &str, label: (&'static str, 
     registry.register(name, help, family);
 }
 
-/// Where the member stands in its cluster.
-#[rustfmt::skip]
-fn register_state(registry: &mut Registry, readings: &Readings) {
-    let Readings { status, numbers, .. } = readings;
+/// What any store says of its cluster.
+pub(crate) fn register_status(registry: &mut Registry, status: &KvStatus) {
     let has_leader = status.leader_id != 0;
     let is_leader = has_leader && status.leader_id == status.member_id;
     let mut add = |name: &str, help: &str, value: i64| add(registry, name, help, value);
-    let flag = i64::from;
-    add("etcd_server_has_leader", "Whether this member knows a leader, 1 or 0", flag(has_leader));
-    add("etcd_server_is_leader", "Whether this member leads the store, 1 or 0", flag(is_leader));
-    add("etcd_server_is_learner", "Whether this member is a learner, 1 or 0", flag(numbers.is_learner));
+    add("etcd_server_has_leader", "Whether this member knows a leader, 1 or 0", i64::from(has_leader));
+    add("etcd_server_is_leader", "Whether this member leads the store, 1 or 0", i64::from(is_leader));
     add("keelson_store_term", "Raft term of this member", count(status.term));
+}
+
+/// Where the member stands in its cluster.
+#[rustfmt::skip]
+fn register_state(registry: &mut Registry, member: &OfMember) {
+    let OfMember { status, numbers, .. } = member;
+    let mut add = |name: &str, help: &str, value: i64| add(registry, name, help, value);
+    add("etcd_server_is_learner", "Whether this member is a learner, 1 or 0", i64::from(numbers.is_learner));
     add("keelson_store_last_log_index", "Last entry in this member's log", count(numbers.last_log_index));
     add("etcd_server_proposals_committed_total", "Last entry of the log that this member knows to be committed", count(numbers.committed_index));
     add("etcd_server_proposals_applied_total", "Last entry of the log that this member has applied", count(status.applied_index));
@@ -96,17 +117,14 @@ fn register_state(registry: &mut Registry, readings: &Readings) {
 
 /// What the member holds.
 #[rustfmt::skip]
-fn register_store(registry: &mut Registry, readings: &Readings) {
-    let Readings { status, numbers, keys, .. } = readings;
+fn register_store(registry: &mut Registry, member: &OfMember) {
+    let OfMember { status, numbers, .. } = member;
     let mut add = |name: &str, help: &str, value: i64| add(registry, name, help, value);
     add("etcd_debugging_mvcc_current_revision", "Revision that this member has applied", status.revision.0);
     add("etcd_debugging_mvcc_compact_revision", "Revision below which history is forgotten, -1 when nothing is", status.compact_revision.0);
     add("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database on disk", count(numbers.db_size_bytes));
     add("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the database that live data takes", count(numbers.db_size_in_use_bytes));
     add("keelson_store_index_bytes", "Memory that the index of keys takes, about and without cached values", count(numbers.index_bytes));
-    if let Some(keys) = keys {
-        add("etcd_debugging_mvcc_keys_total", "Keys that exist", count(*keys));
-    }
     if numbers.quota_bytes != 0 {
         add("etcd_server_quota_backend_bytes", "Bytes that the database may take", count(numbers.quota_bytes));
     }
@@ -139,7 +157,8 @@ mod tests {
 
     fn check(leader_id: u64, expected: [&str; 3]) {
         let status = KvStatus { member_id: 7, leader_id, term: 4, applied_index: 9, ..KvStatus::default() };
-        let text = render(&Readings { status, keys: Some(3), ..Readings::default() });
+        let member = OfMember { status, ..OfMember::default() };
+        let text = render(&Readings { member, keys: Some(3), ..Readings::default() });
         for line in expected
             .iter()
             .chain(&["etcd_server_proposals_applied_total 9", "etcd_debugging_mvcc_keys_total 3"])
@@ -155,6 +174,7 @@ mod tests {
         check(8, ["etcd_server_is_leader 0", "etcd_server_has_leader 1", "keelson_store_term 4"]);
         check(0, ["etcd_server_is_leader 0", "etcd_server_has_leader 0", "keelson_store_term 4"]);
     }
+
     #[test]
     fn each_metric_is_there_once() {
         let clients = Some(ClientCounters::new(&["etcdserverpb.KV"]));
