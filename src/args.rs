@@ -83,7 +83,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Kubeconfig(command) => kubeconfig::run(&command),
         Command::Chaos(args) => {
             telemetry::start_if_asked();
-            chaos::cli::run(args, simulation::SIMULATOR)
+            chaos::cli::run(args, simulation_kubernetes::SIMULATOR)
         }
         Command::Bench(args) => chaos::load::run(args),
     }

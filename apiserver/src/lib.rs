@@ -31,4 +31,4 @@ mod servers;
 mod storage;
 
 pub use admission::ServiceRanges;
-pub use server::{Config, RunningServer, Server, StartError};
+pub use server::{Config, PortlessServer, RunningServer, Server, StartError};

@@ -18,6 +18,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use store::kv::Kv;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -25,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{error, info, warn};
-use transport::accept::{ServeOptions, serve};
+use transport::accept::{ServeOptions, serve, serve_connection};
+use transport::outside::{Machine, Outside};
 use transport::peer::Peer;
 use transport::tls::{ClientCertificates, Pem, ServerTls, ServerTlsSource, TlsError, TlsPolicy};
 
@@ -109,12 +111,85 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let tls = server_tls(&config)?;
+        let advertised = SocketAddr::new(config.advertise, local_addr.port());
+        let Parts { chain, upgrades, mut tasks } =
+            Parts::start(&config, advertised, kv, Machine::shared(), &shutdown)?;
+        tasks.spawn(async move {
+            let service = tower::service_fn(move |request| chain.clone().handle(request));
+            serve(listener, Some(tls), service, ServeOptions::default(), shutdown).await;
+            upgrades.close();
+            if tokio::time::timeout(TASK_DRAIN, upgrades.wait()).await.is_err() {
+                warn!("terminals still open after the drain time are dropped");
+            }
+        });
+        info!(%local_addr, "API server listens");
+        Ok(RunningServer { local_addr, tasks })
+    }
+
+    /// Starts everything but the port: connections come from whoever has accepted them and knows who is at their other end. A
+    /// simulation does, on a network and in a time of its own.
+    ///
+    /// # Errors
+    /// When the signing key cannot be used.
+    pub fn without_port(
+        config: &Config,
+        kv: Arc<dyn Kv>,
+        outside: Arc<dyn Outside>,
+        shutdown: CancellationToken,
+    ) -> Result<PortlessServer, StartError> {
+        let advertised = SocketAddr::new(config.advertise, config.listen.port());
+        let parts = Parts::start(config, advertised, kv, outside, &shutdown)?;
+        Ok(PortlessServer { parts, shutdown })
+    }
+}
+
+/// A server that others accept connections for. Its tasks end with it.
+pub struct PortlessServer {
+    parts: Parts,
+    shutdown: CancellationToken,
+}
+
+impl PortlessServer {
+    /// Returns the conversation on one connection, which lasts until one of both ends it.
+    pub fn converse<T>(
+        &self,
+        stream: T,
+        peer: Peer,
+        options: ServeOptions,
+    ) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (chain, shutdown) = (self.parts.chain.clone(), self.shutdown.clone());
+        async move {
+            let service = tower::service_fn(move |request| chain.clone().handle(request));
+            serve_connection(stream, peer, service, &options, &shutdown).await;
+        }
+    }
+}
+
+/// What there is of a server before it listens.
+struct Parts {
+    chain: Chain,
+    upgrades: TaskTracker,
+    tasks: JoinSet<()>,
+}
+
+impl Parts {
+    fn start(
+        config: &Config,
+        advertised: SocketAddr,
+        kv: Arc<dyn Kv>,
+        outside: Arc<dyn Outside>,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let api = Arc::new(Api {
             storage: Storage::new(kv),
             ranges: config.ranges.clone(),
             tokens: config.bundle.token_signer()?,
             nodes: NodeChannels::default(),
             idempotency: Default::default(),
+            outside,
         });
         let upgrades = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(Arc::clone(&config.metrics)));
@@ -123,7 +198,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             tasks: upgrades.clone(),
-            advertised: SocketAddr::new(config.advertise, local_addr.port()).to_string().into(),
+            advertised: advertised.to_string().into(),
         };
         let services = Services {
             api: Arc::clone(&api),
@@ -136,18 +211,8 @@ impl Server {
         let chain = Chain { rest, grpc, metrics, inflight: Arc::new(Semaphore::new(INFLIGHT_MAX)) };
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(Arc::clone(&api.storage.kv), shutdown.clone()));
-        let advertised = SocketAddr::new(config.advertise, local_addr.port());
         tasks.spawn(announce(api, advertised, shutdown.clone()));
-        tasks.spawn(async move {
-            let service = tower::service_fn(move |request| chain.clone().handle(request));
-            serve(listener, Some(tls), service, ServeOptions::default(), shutdown).await;
-            upgrades.close();
-            if tokio::time::timeout(TASK_DRAIN, upgrades.wait()).await.is_err() {
-                warn!("terminals still open after the drain time are dropped");
-            }
-        });
-        info!(%local_addr, "API server listens");
-        Ok(RunningServer { local_addr, tasks })
+        Ok(Self { chain, upgrades, tasks })
     }
 }
 
@@ -201,7 +266,7 @@ impl Chain {
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (started, verb) = (Instant::now(), request.method().as_str().to_owned());
         let _in_flight = self.metrics.request_started();
-        let audit_id = audit_id(&request);
+        let audit_id = audit_id(&request, self.rest.api.outside.as_ref());
         let served = AssertUnwindSafe(self.limited(request.map(Body::new))).catch_unwind().await;
         let mut response = served.unwrap_or_else(|_panic| {
             self.metrics.panicked();
@@ -249,7 +314,7 @@ fn is_grpc(request: &Request<Body>) -> bool {
     media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn audit_id<B>(request: &Request<B>) -> String {
+fn audit_id<B>(request: &Request<B>, outside: &dyn Outside) -> String {
     let given = request.headers().get("audit-id").and_then(|value| value.to_str().ok());
-    given.filter(|id| id.len() <= 64).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+    given.filter(|id| id.len() <= 64).map_or_else(|| outside.uuid().to_string(), str::to_owned)
 }

@@ -13,6 +13,7 @@ use proto::keelson::bootstrap_client::BootstrapClient;
 use proto::keelson::leadership_client::LeadershipClient;
 use tokio::time::timeout;
 use tonic::transport::Channel;
+use transport::outside::{Machine, Outside};
 use transport::tls::ClientIdentity;
 
 use crate::error::{ApiError, Effect, Failure, from_status};
@@ -43,6 +44,7 @@ pub struct ClientConfig {
 pub struct Client {
     servers: Arc<Servers>,
     user_agent: Arc<str>,
+    outside: Arc<dyn Outside>,
 }
 
 /// One change delivered by a watch.
@@ -68,16 +70,34 @@ impl Client {
             .map(|server| transport::grpc::channel(server, &config.tls))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ApiError::Config(Failure::text(error.to_string())))?;
-        // Clients of one process start on different servers, by chance of their random identity.
-        let first = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);
-        Ok(Self { servers: Servers::new(channels, first)?, user_agent: config.user_agent.into() })
+        Self::over(channels, &config.user_agent, Machine::shared())
+    }
+
+    /// Builds a client over channels to every server, in the time and with the chance of `outside`.
+    ///
+    /// # Errors
+    /// [`ApiError::Config`] when there is none.
+    pub fn over(
+        channels: Vec<Channel>,
+        user_agent: &str,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Self, ApiError> {
+        // Clients of one process start on different servers, by chance.
+        let first = usize::from(outside.uuid().as_bytes()[0]);
+        Ok(Self { servers: Servers::new(channels, first)?, user_agent: user_agent.into(), outside })
     }
 
     /// Builds a client over one channel (tests, one process).
     #[must_use]
     pub fn from_channel(channel: Channel) -> Self {
         let servers = Servers::new(vec![channel], 0).expect("one channel is given");
-        Self { servers, user_agent: "keelson".into() }
+        Self { servers, user_agent: "keelson".into(), outside: Machine::shared() }
+    }
+
+    /// Returns the time and chance of the process that this client is of: what it writes and waits for goes by them.
+    #[must_use]
+    pub fn outside(&self) -> &Arc<dyn Outside> {
+        &self.outside
     }
 
     /// Reads an object; `namespace` is empty for cluster-scoped kinds.

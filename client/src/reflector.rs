@@ -55,9 +55,9 @@ impl Reflector {
         let cache = Cache::new();
         let feed = Feed {
             kind,
+            watcher: Watcher::new(client.outside().uuid().as_u64_pair().0),
             client,
             options,
-            watcher: Watcher::new(uuid::Uuid::new_v4().as_u64_pair().0),
             wanted: cache.wanted(),
             cache: cache.clone(),
         };

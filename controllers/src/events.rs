@@ -24,7 +24,7 @@ pub async fn record(
     note: &Note,
     options: &WriteOptions,
 ) -> Result<(), ApiError> {
-    let event = event(component, note, Timestamp::now());
+    let event = event(component, note, client.outside().now());
     match client.create(&event, options).await {
         Err(ApiError::AlreadyExists(_)) => count_again(client, &event, options).await,
         other => other.map(drop),

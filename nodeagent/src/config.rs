@@ -10,6 +10,7 @@ use transport::tls::ClientIdentity;
 
 use crate::cni::NetworkProvider;
 use crate::network::ClusterId;
+use crate::node::Machine;
 
 /// Pods of one node (upstream's default).
 pub const PODS_MAX: u32 = 110;
@@ -66,6 +67,8 @@ pub struct Config {
     pub cluster: Option<ClusterId>,
     /// The pods' network.
     pub network: NetworkChoice,
+    /// What the node says of its machine; `None` asks the kernel.
+    pub machine: Option<Machine>,
     /// The node's address; `None` takes the one of the default route.
     pub node_ip: Option<IpAddr>,
     /// Name server of the cluster.
@@ -100,6 +103,7 @@ impl Config {
             runtime,
             cluster: None,
             network: NetworkChoice::Node,
+            machine: None,
             node_ip: None,
             cluster_dns: Some("10.96.0.10".to_owned()),
             cluster_domain: "cluster.local".to_owned(),

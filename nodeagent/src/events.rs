@@ -4,6 +4,7 @@
 //! they are dropped.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use client::{Client, Patch, WriteOptions};
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use transport::outside::Outside;
 
 /// Component name in events; tools group by it.
 const COMPONENT: &str = "kubelet";
@@ -42,6 +44,7 @@ struct News {
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: mpsc::Sender<News>,
+    outside: Arc<dyn Outside>,
 }
 
 /// The task that writes them.
@@ -66,6 +69,7 @@ struct Seen {
 #[must_use]
 pub fn channel(client: Client, node_name: &str) -> (Events, EventWriter) {
     let (sender, queue) = mpsc::channel(QUEUE_LENGTH);
+    let outside = Arc::clone(client.outside());
     let writer = EventWriter {
         queue,
         client,
@@ -73,7 +77,7 @@ pub fn channel(client: Client, node_name: &str) -> (Events, EventWriter) {
         seen: BTreeMap::new(),
         order: VecDeque::new(),
     };
-    (Events { queue: sender }, writer)
+    (Events { queue: sender, outside }, writer)
 }
 
 impl Events {
@@ -89,7 +93,7 @@ impl Events {
             resource_version: metadata.resource_version.clone(),
             field_path: container.map(|name| format!("spec.containers{{{name}}}")),
         };
-        self.send(News { object, tone, reason, message, at: Timestamp::now() });
+        self.send(News { object, tone, reason, message, at: self.outside.now() });
     }
 
     /// Tells about the node.
@@ -100,7 +104,7 @@ impl Events {
             uid: node.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        self.send(News { object, tone, reason, message, at: Timestamp::now() });
+        self.send(News { object, tone, reason, message, at: self.outside.now() });
     }
 
     fn send(&self, news: News) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Cache, Change, ChangeKind};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Notify, mpsc, watch};
@@ -112,7 +111,7 @@ impl PodManager {
         let Some(handle) = self.workers.get(uid) else { return };
         handle.pod.send_modify(|pod| {
             let pod = Arc::make_mut(pod);
-            pod.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::now()));
+            pod.metadata.deletion_timestamp.get_or_insert_with(|| Time(self.shared.client.outside().now()));
             pod.metadata.deletion_grace_period_seconds = Some(0);
         });
     }

@@ -50,8 +50,19 @@ pub struct ServeOptions {
     pub keep_alive_timeout: Duration,
     /// Streams of one connection at a time.
     pub streams_max: u32,
+    /// Whether answers say what time it is, as RFC 9110 asks of servers that have a clock (section 6.6.1).
+    pub dates: Dates,
     /// Counts connections and their bytes.
     pub traffic: Arc<Traffic>,
+}
+
+/// Whether answers carry a date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dates {
+    #[default]
+    Sent,
+    /// For a server in simulated time: the date would be the machine's.
+    LeftOut,
 }
 
 impl Default for ServeOptions {
@@ -64,6 +75,7 @@ impl Default for ServeOptions {
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
             streams_max: 1_000,
+            dates: Dates::Sent,
             traffic: Arc::default(),
         }
     }
@@ -172,26 +184,46 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let remote_addr = peer.remote_addr;
-        let stream = Counted::new(stream, self.options.traffic);
-        let service = self.service;
-        let handler = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            service.clone().oneshot(request)
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(self.options.keep_alive_interval)
-            .keep_alive_timeout(self.options.keep_alive_timeout)
-            .max_concurrent_streams(self.options.streams_max);
-        let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
-        if let Err(error) = run_until_drained(connection, &self.shutdown).await {
-            debug!(%remote_addr, error, "connection ended");
-        }
-        drop(self.slot);
+        let Self { slot, shutdown, service, options } = self;
+        serve_connection(stream, peer, service, &options, &shutdown).await;
+        drop(slot);
+    }
+}
+
+/// Serves one connection whose other end is known, to its end; once `shutdown` fires it is asked to finish its open requests.
+pub async fn serve_connection<T, S, B>(
+    stream: T,
+    peer: Peer,
+    service: S,
+    options: &ServeOptions,
+    shutdown: &CancellationToken,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let remote_addr = peer.remote_addr;
+    let stream = Counted::new(stream, Arc::clone(&options.traffic));
+    let handler = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        service.clone().oneshot(request)
+    });
+    let has_dates = options.dates == Dates::Sent;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).auto_date_header(has_dates);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(options.keep_alive_interval)
+        .keep_alive_timeout(options.keep_alive_timeout)
+        .max_concurrent_streams(options.streams_max)
+        .auto_date_header(has_dates);
+    let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
+    if let Err(error) = run_until_drained(connection, shutdown).await {
+        debug!(%remote_addr, error, "connection ended");
     }
 }
 

@@ -34,20 +34,24 @@ pub fn channel(server: &str, identity: &ClientIdentity) -> Result<Channel, TlsEr
     let name = ServerName::try_from(host.clone()).map_err(|_| bad_address())?;
     // tonic refuses `https` with a connector of our own; TLS happens inside the connector instead.
     let plain = format!("http://{}", uri.authority().ok_or_else(bad_address)?);
-    let endpoint = Endpoint::from_shared(plain)
-        .map_err(|_| bad_address())?
-        .origin(uri)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
+    let endpoint = Endpoint::from_shared(plain).map_err(|_| bad_address())?.origin(uri).tcp_nodelay(true);
+    let endpoint = with_deadlines(endpoint);
     let target = Arc::new(Target { host, port, name, identity: identity.clone() });
     let connector = tower::service_fn(move |_: Uri| {
         let target = Arc::clone(&target);
         async move { target.connect().await.map(TokioIo::new) }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// Returns the endpoint with what finds out that nobody is at the other end, over whatever it connects.
+#[must_use]
+pub fn with_deadlines(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
 }
 
 struct Target {

@@ -2,10 +2,11 @@
 //!
 //! A leaf crate that knows nothing of Kubernetes objects or of the store. Reading order: [`tls`] (who we are and whom
 //! we trust), [`accept`] (one port for HTTP/1.1, HTTP/2 and gRPC), [`traffic`] (what goes over it), [`grpc`] (outgoing channels), then the two stream
-//! protocols of kubectl's exec and attach: [`websocket`] and [`spdy`].
+//! protocols of kubectl's exec and attach: [`websocket`] and [`spdy`]. Beside them, [`outside`]: the time of day and chance.
 
 pub mod accept;
 pub mod grpc;
+pub mod outside;
 pub mod peer;
 pub mod spdy;
 pub mod tls;

@@ -34,7 +34,7 @@ pub(super) async fn mount(api: &Api, call: &Call, pod: &mut Object) -> Result<()
         Status::forbidden(call.kind, &pod_name, &why)
     })?;
     if wants_token(pod, &found.object) {
-        add_token_volume(pod);
+        add_token_volume(pod, &suffix(api.outside.as_ref()));
     }
     add_pull_secrets(pod, &found.object);
     Ok(())
@@ -56,8 +56,8 @@ fn add_pull_secrets(pod: &mut Object, account: &Object) {
     }
 }
 
-fn add_token_volume(pod: &mut Object) {
-    let volume = format!("{VOLUME_PREFIX}{}", suffix());
+fn add_token_volume(pod: &mut Object, suffix: &str) {
+    let volume = format!("{VOLUME_PREFIX}{suffix}");
     let mut mounted = false;
     for field in ["initContainers", "containers"] {
         let containers =

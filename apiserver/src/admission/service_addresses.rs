@@ -137,7 +137,7 @@ async fn fill_cluster_ip(
     }
     if address.is_empty() {
         let taken = taken(api, keys::SERVICE_IPS).await?;
-        let free = api.ranges.free_address(&taken, random());
+        let free = api.ranges.free_address(&taken, random(api));
         address = free
             .ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?
             .to_string();
@@ -188,7 +188,7 @@ async fn fill_node_ports(
         let number = match kept {
             Some(kept) => kept,
             None => {
-                let free = api.ranges.free_port(&taken, random());
+                let free = api.ranges.free_port(&taken, random(api));
                 u64::from(
                     free.ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?,
                 )
@@ -234,6 +234,6 @@ async fn taken(api: &Api, prefix: &str) -> Result<BTreeSet<String>, Status> {
 }
 
 /// A different start for each search keeps concurrent creates from choosing the same address.
-fn random() -> u32 {
-    uuid::Uuid::new_v4().as_fields().0
+fn random(api: &Api) -> u32 {
+    api.outside.uuid().as_fields().0
 }

@@ -56,8 +56,7 @@ impl Api {
     }
 
     async fn token_user(&self, token: &str) -> Result<User, Status> {
-        let verified =
-            self.tokens.verify(token, jiff::Timestamp::now()).map_err(|_| Status::unauthorized())?;
+        let verified = self.tokens.verify(token, self.outside.now()).map_err(|_| Status::unauthorized())?;
         self.check_still_bound(&verified).await?;
         let VerifiedToken { namespace, account, account_uid, .. } = verified;
         Ok(User {

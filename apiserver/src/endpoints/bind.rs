@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::status::Status;
-use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race, now_text};
+use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race};
 use crate::catalog::stored_kind;
 use crate::object;
 use crate::registry::{Kind, Object};
@@ -74,7 +74,7 @@ impl Api {
                 expect: Expect::At(node.revision),
                 violated: StorageError::NodeChanged,
             });
-            let bound = bound(&pod.object, binding);
+            let bound = bound(&pod.object, binding, &self.now_text());
             if options.persist == Persist::DryRun {
                 return Ok(bound);
             }
@@ -185,7 +185,7 @@ fn check_bindable(call: &Call, binding: &Binding, pod: &Object) -> Result<(), St
     Ok(())
 }
 
-fn bound(pod: &Object, binding: &Binding) -> Object {
+fn bound(pod: &Object, binding: &Binding, now: &str) -> Object {
     let mut bound = pod.clone();
     object::set_at(&mut bound, &["spec", "nodeName"], binding.node.as_str().into());
     for (key, value) in binding.annotations.as_ref().and_then(Value::as_object).into_iter().flatten() {
@@ -199,7 +199,7 @@ fn bound(pod: &Object, binding: &Binding) -> Object {
         .cloned()
         .collect();
     conditions.push(json!({
-        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now_text(),
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
     }));
     object::set_at(&mut bound, &["status", "conditions"], conditions.into());
     bound

@@ -1,14 +1,16 @@
 //! CREATE: normalise, default, admit, validate, commit.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::mvcc::LeaseId;
+use tokio::time::Instant;
+use transport::outside::Outside;
 
 use super::status::Status;
-use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race, now_text};
+use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race, time_text};
 use crate::admission::Operation;
 use crate::object;
 use crate::registry::{FieldError, FieldErrorReason, Kind, Object, Scope};
@@ -56,7 +58,7 @@ impl Api {
         mut object: Object,
         options: &WriteOptions,
     ) -> Result<Object, Status> {
-        normalise(call, &mut object)?;
+        normalise(call, &mut object, self.outside.as_ref())?;
         let name = object::name(&object).to_owned();
         for _ in 0..WRITE_ATTEMPTS {
             let mut candidate = object.clone();
@@ -65,7 +67,7 @@ impl Api {
                 return Ok(first);
             }
             call.kind.strategy.default(&mut candidate);
-            let now = now_text();
+            let now = self.now_text();
             call.kind.strategy.prepare_create(&call.context(&now), &mut candidate);
             extras.merge(self.admit(call, Operation::Create, &mut candidate).await?);
             self.refuse_existing(call, &name, options).await?;
@@ -172,7 +174,7 @@ fn idempotency_record(call: &Call, idempotency_key: &str) -> String {
 }
 
 /// Checks the object against the call and sets what only the server sets.
-fn normalise(call: &Call, object: &mut Object) -> Result<(), Status> {
+fn normalise(call: &Call, object: &mut Object, outside: &dyn Outside) -> Result<(), Status> {
     check_type(call.kind, object)?;
     match call.kind.scope {
         Scope::Namespaced => check_namespace(call, object)?,
@@ -190,15 +192,15 @@ fn normalise(call: &Call, object: &mut Object) -> Result<(), Status> {
             };
             return Err(Status::invalid(call.kind, "", &[error]));
         }
-        object::set_meta(object, "name", format!("{base}{}", suffix()));
+        object::set_meta(object, "name", format!("{base}{}", suffix(outside)));
     }
     for field in
         ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]
     {
         object::metadata_mut(object).remove(field);
     }
-    object::set_meta(object, "uid", uuid::Uuid::new_v4().to_string());
-    object::set_meta(object, "creationTimestamp", now_text());
+    object::set_meta(object, "uid", outside.uuid().to_string());
+    object::set_meta(object, "creationTimestamp", time_text(outside.now()));
     Ok(())
 }
 
@@ -237,8 +239,8 @@ fn check_valid(kind: &Kind, object: &Object) -> Result<(), Status> {
 }
 
 /// Returns a random suffix for a generated name.
-pub(crate) fn suffix() -> String {
-    let random = uuid::Uuid::new_v4();
+pub(crate) fn suffix(outside: &dyn Outside) -> String {
+    let random = outside.uuid();
     let letters = random.as_bytes().iter().take(SUFFIX_LENGTH);
     letters
         .map(|byte| {

@@ -63,7 +63,7 @@ impl Api {
             let mut extras = options.extras();
             let mut admitted = current.object.clone();
             extras.merge(self.admit(call, Operation::Delete, &mut admitted).await?);
-            let plan = plan(call.kind, delete, &current.object, jiff::Timestamp::now());
+            let plan = plan(call.kind, delete, &current.object, self.outside.now());
             if options.persist == Persist::DryRun {
                 return Ok(dry(plan, current));
             }

@@ -19,6 +19,7 @@ pub(crate) mod watch;
 use std::sync::Arc;
 
 use store::mvcc::Revision;
+use transport::outside::Outside;
 
 use crate::admission::ServiceRanges;
 use crate::authn::User;
@@ -39,6 +40,7 @@ pub(crate) struct Api {
     pub(crate) tokens: TokenSigner,
     pub(crate) nodes: NodeChannels,
     pub(crate) idempotency: create::IdempotencyLease,
+    pub(crate) outside: Arc<dyn Outside>,
 }
 
 /// Who asks for what.
@@ -118,11 +120,7 @@ impl Api {
     }
 }
 
-/// Returns now as the API writes times: RFC 3339, whole seconds, UTC.
-pub(crate) fn now_text() -> String {
-    time_text(jiff::Timestamp::now())
-}
-
+/// Returns a time as the API writes it: RFC 3339, whole seconds, UTC.
 pub(crate) fn time_text(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -143,6 +141,11 @@ pub(crate) fn is_lost_race(error: &StorageError) -> bool {
 }
 
 impl Api {
+    /// Returns now, as [`time_text`] writes it.
+    pub(crate) fn now_text(&self) -> String {
+        time_text(self.outside.now())
+    }
+
     /// Fails a call whose object is absent.
     pub(crate) async fn existing(&self, call: &Call) -> Result<crate::storage::Stored, Status> {
         let found = self.storage.get(call.kind, &call.namespace, &call.name).await;

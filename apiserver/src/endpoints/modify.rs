@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::create::check_namespace;
 use super::status::Status;
-use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race, now_text};
+use super::{Api, Call, Persist, WRITE_ATTEMPTS, WriteOptions, is_lost_race};
 use crate::admission::Operation;
 use crate::object;
 use crate::registry::{FieldError, FieldErrorReason, Object, Part, Scope};
@@ -116,7 +116,7 @@ impl Api {
             };
         }
         call.kind.strategy.default(&mut wanted);
-        let now = now_text();
+        let now = self.now_text();
         call.kind.strategy.prepare_update(&call.context(&now), part, &mut wanted, &current.object);
         Ok(wanted)
     }

@@ -62,7 +62,7 @@ impl Api {
             lifetime_seconds: seconds.min(EXPIRATION_SECONDS_MAX),
             bound,
         };
-        let (token, expires) = self.tokens.sign(&claims, jiff::Timestamp::now()).map_err(Status::internal)?;
+        let (token, expires) = self.tokens.sign(&claims, self.outside.now()).map_err(Status::internal)?;
         let audiences = self.tokens.audiences_or_default(&wanted.audiences);
         Ok(Issued { token, expires, audiences })
     }

@@ -269,7 +269,7 @@ impl ApiService for Services {
 impl Services {
     /// Sets holder and renewal time of a node's Lease, which is made when absent.
     async fn renew(&self, call: &Call, wanted: &RenewLeaseRequest) -> Result<Object, Status> {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+        let now = self.api.outside.now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
         let options = WriteOptions::default();
         let renewed = self
             .api

@@ -18,7 +18,7 @@ impl Bootstrap for Services {
     ) -> Result<Response<JoinAgentResponse>, tonic::Status> {
         let JoinAgentRequest { token, node_name, csr_pem } = request.into_inner();
         self.bundle
-            .check_join_token(&token, jiff::Timestamp::now())
+            .check_join_token(&token, self.api.outside.now())
             .map_err(|error| to_grpc(&Status { message: error.to_string(), ..Status::unauthorized() }))?;
         if !is_node_name(&node_name) {
             return Err(to_grpc(&Status::bad_request(format!("{node_name:?} is no name for a node"))));

@@ -56,6 +56,8 @@ pub(crate) struct RestRequest {
     pub(crate) query: Query,
     pub(crate) format: Format,
     pub(crate) view: View,
+    /// When it came, as the API writes times.
+    pub(crate) now: String,
     pub(crate) parts: http::request::Parts,
 }
 
@@ -115,7 +117,14 @@ impl Rest {
             false => negotiate(respond::header(&parts.headers, "accept"), include)?,
         };
         let call = Call { user, kind, namespace: path.namespace.clone(), name: path.name.clone() };
-        let request = RestRequest { method: parts.method.clone(), query, format, view, parts };
+        let request = RestRequest {
+            method: parts.method.clone(),
+            query,
+            format,
+            view,
+            now: self.api.now_text(),
+            parts,
+        };
         if path.subresource.is_empty() {
             self.resource(call, verb, &request, content).await
         } else {

@@ -100,9 +100,10 @@ impl Query {
         })
     }
 
-    pub(crate) fn watch_options(&self, kind: &Kind, name: &str) -> Result<WatchOptions, Status> {
+    /// Reads the options of a watch; `random` spreads the ends of those that may last as long as they like.
+    pub(crate) fn watch_options(&self, kind: &Kind, name: &str, random: u16) -> Result<WatchOptions, Status> {
         let wanted = self.integer("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
-        let spread = u64::from(uuid::Uuid::new_v4().as_fields().1) % WATCH_SECONDS_MIN;
+        let spread = u64::from(random) % WATCH_SECONDS_MIN;
         let seconds = wanted.filter(|seconds| *seconds > 0).unwrap_or(WATCH_SECONDS_MIN + spread);
         Ok(WatchOptions {
             selector: self.selector(kind, name)?,

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 use super::negotiate::View;
 use super::query::FieldValidation;
 use super::{Rest, RestRequest, body, respond};
+use crate::endpoints::Call;
 use crate::endpoints::delete::Deleted;
 use crate::endpoints::modify::Updated;
 use crate::endpoints::status::Status;
-use crate::endpoints::{Call, now_text};
 use crate::object;
 use crate::patch::{self, PatchError, PatchType};
 use crate::registry::table::{TableOptions, partial_metadata, table};
@@ -30,7 +30,7 @@ impl Rest {
 
     pub(super) async fn list(&self, call: &Call, request: &RestRequest) -> Result<Response<Body>, Status> {
         let page = self.api.list(call, &request.query.list_options(call.kind)?).await?;
-        Ok(respond::ok(&list_body(call.kind, page, request.view), request.format))
+        Ok(respond::ok(&list_body(call.kind, page, request), request.format))
     }
 
     pub(super) async fn create(
@@ -200,15 +200,14 @@ pub(super) fn show(kind: &Kind, object: &Object, request: &RestRequest, code: St
         View::Full => Value::Object(object.clone()),
         View::Metadata => partial_metadata(object),
         View::Table(include) => {
-            let now = now_text();
             let metadata = json!({"resourceVersion": object::meta(object, "resourceVersion")});
-            table(kind, [object], metadata, TableOptions { now: &now, include, with_columns: true })
+            table(kind, [object], metadata, TableOptions { now: &request.now, include, with_columns: true })
         }
     };
     respond::body(code, &value, request.format)
 }
 
-fn list_body(kind: &Kind, page: Page, view: View) -> Value {
+fn list_body(kind: &Kind, page: Page, request: &RestRequest) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), page.revision.0.to_string().into());
     if let Some(next) = &page.next {
@@ -217,7 +216,7 @@ fn list_body(kind: &Kind, page: Page, view: View) -> Value {
     if let Some(remaining) = page.remaining {
         metadata.insert("remainingItemCount".to_owned(), remaining.into());
     }
-    match view {
+    match request.view {
         View::Full => {
             let item = |mut object: Object| {
                 // The list says what its items are.
@@ -236,9 +235,8 @@ fn list_body(kind: &Kind, page: Page, view: View) -> Value {
             })
         }
         View::Table(include) => {
-            let now = now_text();
             let objects = page.items.iter().map(|stored| &stored.object);
-            let options = TableOptions { now: &now, include, with_columns: true };
+            let options = TableOptions { now: &request.now, include, with_columns: true };
             table(kind, objects, metadata.into(), options)
         }
     }

@@ -156,6 +156,7 @@ mod tests {
             tokens: Bundle::generate().unwrap().token_signer().unwrap(),
             nodes: NodeChannels::default(),
             idempotency: Default::default(),
+            outside: transport::outside::Machine::shared(),
         };
         bootstrap::ensure(&api, 6443).await.unwrap();
         api

@@ -7,8 +7,10 @@ use std::time::Duration;
 use chaos::check::witness::LogEntry;
 use chaos::etcd::{MemberClient, NO_CONNECTION};
 use chaos::history::{EventKind, Function, Note, Process};
+use chaos::kubernetes::{Dial, Server, Stream};
 use chaos::run::{Part, Tails};
 use chaos::workload::{Client, Progress, Session, Setup, Target, Workload};
+use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
@@ -17,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use turmoil::net::TcpStream;
 
+use crate::control_plane::{API_PORT, Process as SimProcess};
 use crate::machine::{lock, name};
 use crate::member::{CLIENT_PORT, keep_rate};
 use crate::replacement::Replacement;
+use crate::sign_in::User;
 use crate::world::World;
 
 /// Between two looks at something that takes a while.
@@ -54,12 +58,13 @@ pub(crate) async fn run(world: Arc<World>, logs: Logs) -> turmoil::Result {
         tokio::time::sleep(INTERVAL).await;
     }
     let present = world.healed().unwrap_or_default();
-    let silent = recover(&world, &present).await?;
+    let servers = servers(&world)?;
+    let silent = recover(&world, &present, &servers).await?;
     let workload = Arc::clone(&workers.workload);
     let session = workers.stop().await?;
     // Numbers that no client of the run has: theirs grow by the process step.
     for (number, process) in present.iter().zip(u32::MAX / 2..) {
-        let client = Client::new(session.clone(), process, vec![target(*number)?]);
+        let client = Client::new(session.clone(), process, vec![target(*number)?]).with_servers(&servers);
         Arc::clone(&workload).finish(client).await?;
     }
     if let Some(tails) = tails {
@@ -74,7 +79,7 @@ fn tails(world: &World) -> Result<Option<Tails>, Box<dyn std::error::Error>> {
     if !entry.needs_own_store {
         return Ok(None);
     }
-    let targets: Vec<Target> = (0..world.machines.len()).map(target).collect::<Result<_, _>>()?;
+    let targets: Vec<Target> = world.usable().map(target).collect::<Result<_, _>>()?;
     Ok(Some(Tails::start(&targets, &Part { from: 1, prefix: String::new() })))
 }
 
@@ -88,7 +93,7 @@ struct Workers {
 impl Workers {
     fn start(world: &World) -> Result<Self, Box<dyn std::error::Error>> {
         let plan = &world.plan;
-        let members = u32::try_from(world.machines.len())?;
+        let members = u32::try_from(world.usable().len())?;
         let setup = Setup { seed: plan.seed, prefix: String::new(), members };
         let workload = (chaos::workload::named(&plan.workload)?.create)(&setup);
         let session = Session {
@@ -100,18 +105,21 @@ impl Workers {
             snapshots: PathBuf::new(),
             stop: CancellationToken::new(),
         };
+        let servers = servers(world)?;
         let mut tasks = JoinSet::new();
         for number in 0..plan.clients {
             let place = usize::try_from(number)?;
             // Every fourth client uses all members, also the one that comes later; the others are pinned.
-            let mut members: Vec<usize> = (0..world.machines.len()).collect();
+            let mut members: Vec<usize> = world.usable().collect();
             if number % 4 != 3 {
                 members = vec![place % plan.voters];
             } else {
-                members.rotate_left(place % world.machines.len());
+                let usable = members.len();
+                members.rotate_left(place % usable);
             }
             let targets = members.into_iter().map(target).collect::<Result<_, _>>()?;
-            tasks.spawn(Arc::clone(&workload).work(Client::new(session.clone(), number, targets)));
+            let client = Client::new(session.clone(), number, targets).with_servers(&servers);
+            tasks.spawn(Arc::clone(&workload).work(client));
         }
         Ok(Self { tasks, workload, session })
     }
@@ -132,6 +140,39 @@ fn target(number: usize) -> Result<Target, tonic::transport::Error> {
     Ok(Target { name, client })
 }
 
+/// Returns the API servers as clients see them, where there are any.
+fn servers(world: &World) -> Result<Vec<Server>, Box<dyn std::error::Error>> {
+    if world.control_plane.is_none() {
+        return Ok(Vec::new());
+    }
+    let process = SimProcess::new(&world.clients, 1, world.plan.voters);
+    let user = User::administrator();
+    let servers = process.servers.iter().map(|host| {
+        let dial = Arc::new(SignedIn { process: process.clone(), host: host.clone(), user: user.clone() });
+        let channel = process.channel(host, &user)?;
+        let address = format!("{host}:{API_PORT}");
+        Ok(Server::over((host, &address), dial, channel, Arc::clone(&process.outside))?)
+    });
+    servers.collect()
+}
+
+/// Connections to an API server, as a user.
+struct SignedIn {
+    process: SimProcess,
+    host: String,
+    user: User,
+}
+
+impl Dial for SignedIn {
+    fn dial(&self) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> {
+        let (process, host, user) = (self.process.clone(), self.host.clone(), self.user.clone());
+        Box::pin(async move {
+            let stream: Box<dyn Stream> = Box::new(process.connect(&host, &user).await?);
+            Ok(stream)
+        })
+    }
+}
+
 fn connect(endpoint: Endpoint) -> Channel {
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     endpoint.connect_with_connector_lazy(tower::service_fn(|uri: Uri| async move {
@@ -142,7 +183,11 @@ fn connect(endpoint: Endpoint) -> Channel {
 }
 
 /// Waits until every member serves and the one that died for good is replaced; returns those that do not serve.
-async fn recover(world: &World, present: &[usize]) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+async fn recover(
+    world: &World,
+    present: &[usize],
+    servers: &[Server],
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let deadline = tokio::time::Instant::now() + RECOVERY;
     let mut silent: Vec<Target> = present.iter().map(|number| target(*number)).collect::<Result<_, _>>()?;
     let is_whole = || matches!(*lock(&world.replacement), Replacement::NobodyDied | Replacement::Done { .. });
@@ -150,7 +195,7 @@ async fn recover(world: &World, present: &[usize]) -> Result<Vec<String>, Box<dy
         tokio::time::sleep(INTERVAL).await;
         let mut left = Vec::new();
         for target in silent {
-            if target.client.read("recovered").await.is_err() {
+            if target.client.read("recovered").await.is_err() || !is_ready(servers, &target.name).await {
                 left.push(target);
             }
         }
@@ -160,6 +205,14 @@ async fn recover(world: &World, present: &[usize]) -> Result<Vec<String>, Box<dy
     let value = json!({ "silent": silent });
     world.history.record(note(Function::Recover, None, value))?;
     Ok(silent)
+}
+
+/// Whether the API server on a member takes requests, where there is one.
+async fn is_ready(servers: &[Server], name: &str) -> bool {
+    match servers.iter().find(|server| server.name == name) {
+        Some(server) => server.is_ready().await,
+        None => true,
+    }
 }
 
 /// Reads log and hash of every member that serves, up to the newest revision that any client has seen.

@@ -8,6 +8,7 @@ use chaos::cli::{SimArgs, SwarmArgs};
 use chaos::run::say;
 use clap::ValueEnum;
 
+use crate::control_plane::MakeControlPlane;
 use crate::farm::{self, Job};
 use crate::plan::{self, Kind, Plan};
 use crate::run::{self, Summary};
@@ -21,15 +22,15 @@ pub(crate) const USAGE: u8 = 254;
 /// Findings shown of one seed; its folder has all.
 const FINDINGS_SHOWN: usize = 5;
 
-/// Simulates what is asked for; returns the exit code.
+/// Simulates what is asked for; returns the exit code. Whole servers are simulated where it is given what stands on a member.
 ///
 /// # Errors
 /// When the harness cannot do its work.
-pub fn sim(args: &SimArgs) -> anyhow::Result<u8> {
+pub fn sim(args: &SimArgs, control_plane: Option<MakeControlPlane>) -> anyhow::Result<u8> {
     if args.here {
-        return here(args);
+        return here(args, control_plane);
     }
-    let plans = match plans(args) {
+    let plans = match plans(args).and_then(|plans| simulable(plans, control_plane)) {
         Ok(plans) => plans,
         Err(error) => {
             say(&format!("keelson chaos sim: {error:#}"));
@@ -45,11 +46,11 @@ pub fn sim(args: &SimArgs) -> anyhow::Result<u8> {
 }
 
 /// Carries out one plan in this process.
-fn here(args: &SimArgs) -> anyhow::Result<u8> {
+fn here(args: &SimArgs, control_plane: Option<MakeControlPlane>) -> anyhow::Result<u8> {
     let path = args.plan.clone().unwrap_or_default();
     let plan = plan::read(&path)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from("."));
-    let summary = run::run(&plan, &run::folder(&output)?, &replay(&path))?;
+    let summary = run::run(&plan, &run::folder(&output)?, &replay(&path), control_plane)?;
     say(&serde_json::to_string(&summary)?);
     Ok(code(&summary))
 }
@@ -200,6 +201,12 @@ fn code(summary: &Summary) -> u8 {
         "invalid" => INVALID,
         _ => FAIL,
     }
+}
+
+fn simulable(plans: Vec<Plan>, control_plane: Option<MakeControlPlane>) -> anyhow::Result<Vec<Plan>> {
+    let is_of_servers = plans.iter().any(Plan::is_of_servers);
+    anyhow::ensure!(control_plane.is_some() || !is_of_servers, run::STORES_ALONE);
+    Ok(plans)
 }
 
 fn plans(args: &SimArgs) -> anyhow::Result<Vec<Plan>> {

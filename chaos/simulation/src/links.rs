@@ -37,14 +37,23 @@ impl Host {
     }
 }
 
+/// Who is there: machines, and hosts beside them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hosts<'a> {
+    pub(crate) present: &'a [usize],
+    pub(crate) outsiders: &'a [Host],
+}
+
 /// Returns the links of a member to the others and to clients, in one direction.
-pub(crate) fn links_of(victim: usize, present: &[usize]) -> BTreeSet<(Host, Host)> {
+pub(crate) fn links_of(victim: usize, hosts: Hosts<'_>) -> BTreeSet<(Host, Host)> {
+    let Hosts { present, outsiders } = hosts;
     let others = present.iter().filter(|other| **other != victim).map(|other| Host::member(*other));
-    others.chain([Host(CLIENTS.to_owned())]).map(|other| (Host::member(victim), other)).collect()
+    others.chain(outsiders.iter().cloned()).map(|other| (Host::member(victim), other)).collect()
 }
 
 /// Returns the cuts of a shape around `victim`. Pure.
-pub(crate) fn cuts(shape: Shape, victim: usize, present: &[usize]) -> BTreeSet<(Host, Host)> {
+pub(crate) fn cuts(shape: Shape, victim: usize, hosts: Hosts<'_>) -> BTreeSet<(Host, Host)> {
+    let Hosts { present, outsiders } = hosts;
     // Around the victim, so that every member can play every part.
     let place = present.iter().position(|number| *number == victim).unwrap_or(0);
     let around: Vec<usize> = present.iter().cycle().skip(place).take(present.len()).copied().collect();
@@ -85,8 +94,10 @@ pub(crate) fn cuts(shape: Shape, victim: usize, present: &[usize]) -> BTreeSet<(
         }
         Shape::Single => others.first().map(|other| (victim, *other)).into_iter().collect(),
         Shape::FromClients => {
-            let (member, clients) = (Host::member(victim), Host(CLIENTS.to_owned()));
-            return BTreeSet::from([(member.clone(), clients.clone()), (clients, member)]);
+            let member = Host::member(victim);
+            let ways =
+                |outsider: &Host| [(member.clone(), outsider.clone()), (outsider.clone(), member.clone())];
+            return outsiders.iter().flat_map(ways).collect();
         }
     };
     if pairs.is_empty() {
@@ -97,8 +108,9 @@ pub(crate) fn cuts(shape: Shape, victim: usize, present: &[usize]) -> BTreeSet<(
 }
 
 /// Makes every link what all effects together say.
-pub(crate) fn apply(sim: &mut Sim<'_>, plan: &Plan, effects: &[Effect]) {
-    let hosts: Vec<String> = (0..=plan.voters).map(name).chain([CLIENTS.to_owned()]).collect();
+pub(crate) fn apply(sim: &mut Sim<'_>, plan: &Plan, outsiders: &[Host], effects: &[Effect]) {
+    let outsiders = outsiders.iter().map(|Host(name)| name.clone());
+    let hosts: Vec<String> = (0..=plan.voters).map(name).chain(outsiders).collect();
     for (place, left) in hosts.iter().enumerate() {
         for right in hosts.iter().skip(place + 1) {
             sim.release(left.as_str(), right.as_str());
@@ -148,7 +160,9 @@ mod tests {
     /// Who hears whom is left between members, as pairs of numbers.
     fn cut(shape: Shape, victim: usize, count: usize) -> Vec<String> {
         let present: Vec<usize> = (0..count).collect();
-        cuts(shape, victim, &present).into_iter().map(|(from, to)| format!("{}>{}", from.0, to.0)).collect()
+        let outsiders = [Host(CLIENTS.to_owned())];
+        let hosts = Hosts { present: &present, outsiders: &outsiders };
+        cuts(shape, victim, hosts).into_iter().map(|(from, to)| format!("{}>{}", from.0, to.0)).collect()
     }
 
     #[test]

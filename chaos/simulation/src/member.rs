@@ -13,6 +13,7 @@ use store::wal::WalConfig;
 use store::{Member, MemberConfig};
 use tokio_util::sync::CancellationToken;
 
+use crate::control_plane::Process;
 use crate::machine::{Machine, Order, lock, name};
 use crate::network::{SimNet, incoming};
 use crate::replacement::{self, Replacement};
@@ -53,8 +54,19 @@ pub(crate) async fn run(world: Arc<World>, machine: Arc<Machine>) -> turmoil::Re
     tokio::spawn(replacement::see_to(Arc::clone(&world), Arc::clone(&member)));
     tokio::spawn(obey(Arc::clone(&machine), Arc::clone(&member)));
     let services = store::etcd::grpc(&Edge::new(&member), &EtcdOptions::default(), stop);
-    let clients = incoming(machine, &format!("0.0.0.0:{CLIENT_PORT}")).await?;
-    tonic::transport::Server::builder().add_routes(services).serve_with_incoming(clients).await?;
+    let clients = incoming(Arc::clone(&machine), &format!("0.0.0.0:{CLIENT_PORT}")).await?;
+    let serving = tonic::transport::Server::builder().add_routes(services).serve_with_incoming(clients);
+    match &world.control_plane {
+        None => serving.await?,
+        Some(control_plane) => {
+            let process = Process::new(&machine, start, world.plan.voters);
+            let server = control_plane.server(process, member);
+            tokio::select! {
+                ended = serving => ended?,
+                ended = server => ended?,
+            }
+        }
+    }
     Ok(())
 }
 

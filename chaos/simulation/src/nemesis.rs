@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use store::kv::Kv;
 use turmoil::Sim;
 
-use crate::links::{self, Effect};
+use crate::links::{self, Effect, Host, Hosts};
 use crate::machine::{Health, Machine, Order, lock};
 use crate::member::first_id;
 use crate::plan::{Fault, Kind, Planned, Victim};
@@ -28,6 +28,8 @@ pub(crate) struct Nemesis {
     next: Option<Planned>,
     /// Machines that are there.
     present: Vec<usize>,
+    /// Hosts beside the members.
+    outsiders: Vec<Host>,
     /// When a crashed member comes back.
     returns: BTreeMap<usize, Duration>,
     /// How long a member stays down once it has ended.
@@ -80,6 +82,7 @@ impl Nemesis {
             next: to_come.next(),
             to_come,
             present: (0..world.plan.voters).collect(),
+            outsiders: world.outsiders(),
             returns: BTreeMap::new(),
             down: BTreeMap::new(),
             sick: BTreeMap::new(),
@@ -127,6 +130,10 @@ impl Nemesis {
         let now = sim.elapsed();
         self.restore(sim, now)?;
         self.bury(sim, now)
+    }
+
+    fn hosts(&self) -> Hosts<'_> {
+        Hosts { present: &self.present, outsiders: &self.outsiders }
     }
 
     fn machine(&self, number: usize) -> Arc<Machine> {
@@ -194,22 +201,22 @@ impl Nemesis {
             }),
             Fault::Partition { shape, victim } => {
                 let victim = self.victim(victim);
-                let cuts = links::cuts(shape, victim, &self.present);
+                let cuts = links::cuts(shape, victim, self.hosts());
                 self.begin(sim, (kind, victim), until, Effect::Cut(cuts))?;
             }
             Fault::Hold(victim) => {
                 let victim = self.victim(victim);
-                let links = links::links_of(victim, &self.present);
+                let links = links::links_of(victim, self.hosts());
                 self.begin(sim, (kind, victim), until, Effect::Hold(links))?;
             }
             Fault::Delay { victim, max_ms } => {
                 let victim = self.victim(victim);
-                let links = links::links_of(victim, &self.present);
+                let links = links::links_of(victim, self.hosts());
                 self.begin(sim, (kind, victim), until, Effect::Delay { links, max_ms })?;
             }
             Fault::Loss { victim, one_of } => {
                 let victim = self.victim(victim);
-                let links = links::links_of(victim, &self.present);
+                let links = links::links_of(victim, self.hosts());
                 self.begin(sim, (kind, victim), until, Effect::Loss { links, one_of })?;
             }
             Fault::ClockRate { victim, permille } => {
@@ -288,7 +295,7 @@ impl Nemesis {
 
     fn apply(&self, sim: &mut Sim<'_>) {
         let effects: Vec<Effect> = self.effects.iter().map(|effect| effect.what.clone()).collect();
-        links::apply(sim, &self.world.plan, &effects);
+        links::apply(sim, &self.world.plan, &self.outsiders, &effects);
     }
 
     fn end_effects(&mut self, sim: &mut Sim<'_>, now: Duration) -> std::io::Result<()> {

@@ -77,9 +77,15 @@ pub(crate) async fn incoming(
 }
 
 /// A connection of a process.
-struct OfProcess {
+pub(crate) struct OfProcess {
     stream: TcpStream,
     machine: Arc<Machine>,
+}
+
+impl OfProcess {
+    pub(crate) fn new(stream: TcpStream, machine: &Arc<Machine>) -> Self {
+        Self { stream, machine: Arc::clone(machine) }
+    }
 }
 
 impl AsyncRead for OfProcess {

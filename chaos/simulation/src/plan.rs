@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::workloads;
+
 /// Version of the file.
 pub const FORMAT: u32 = 1;
 
@@ -133,6 +135,14 @@ pub enum Shape {
     Single,
     /// Clients do not reach it, other members do.
     FromClients,
+}
+
+impl Plan {
+    /// Whether members are whole servers.
+    #[must_use]
+    pub fn is_of_servers(&self) -> bool {
+        workloads::is_of_servers(&self.workload)
+    }
 }
 
 impl Fault {

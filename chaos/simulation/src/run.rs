@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use chaos::run::{Folder, Terms};
 use serde::{Deserialize, Serialize};
 
 use crate::clients::{self, Logs, Shown};
+use crate::control_plane::{AGENTS, ControlPlane, MakeControlPlane, Process};
 use crate::invariants::Invariants;
 use crate::links::CLIENTS;
 use crate::machine::lock;
@@ -24,12 +26,16 @@ use crate::plan::Plan;
 use crate::replacement::Replacement;
 use crate::world::{Clock, Phase, World};
 
-/// Longest virtual time behind the last fault; clients give up long before.
-const AUDIT_MAX: Duration = Duration::from_secs(240);
+/// Longest virtual time behind the last fault; clients give up long before, also where each server's controllers are waited for in
+/// vain.
+const AUDIT_MAX: Duration = Duration::from_secs(600);
 /// How much the search for an order may do for each key: a tenth of a second.
 const SEARCH: Limits = Limits { steps: 200_000, bytes: 64 << 20 };
 /// Operations with a known outcome that a run must have.
 const OPERATIONS_MIN: usize = 200;
+/// Said of a plan for whole servers where there are none.
+pub(crate) const STORES_ALONE: &str =
+    "this program simulates stores alone; whole servers are in `keelson chaos sim`";
 /// Who finds what members may never show.
 pub(crate) const INVARIANTS: &str = "invariants";
 /// Who finds that a member is not there though it should.
@@ -67,7 +73,12 @@ pub struct Summary {
 ///
 /// # Errors
 /// When the folder cannot be written or a host of the simulator fails: the harness is broken then.
-pub fn run(plan: &Plan, folder: &Folder, reproduce: &str) -> anyhow::Result<Summary> {
+pub fn run(
+    plan: &Plan,
+    folder: &Folder,
+    reproduce: &str,
+    control_plane: Option<MakeControlPlane>,
+) -> anyhow::Result<Summary> {
     let began = Instant::now();
     let path = folder.path();
     let workload = chaos::workload::named(&plan.workload).map_err(anyhow::Error::msg)?;
@@ -75,7 +86,7 @@ pub fn run(plan: &Plan, folder: &Folder, reproduce: &str) -> anyhow::Result<Summ
     let minimums = Minimums { operations: OPERATIONS_MIN, faults: BTreeMap::new(), on_leader: 0, checkers };
     let terms = Terms { reproduce: reproduce.to_owned(), minimums };
     folder.write_terms(&terms)?;
-    let simulated = simulate(plan, path)?;
+    let simulated = simulate(plan, path, control_plane)?;
     let Shown { logs, live } = lock(&simulated.logs).clone();
     let record = Record { events: simulated.events.clone(), logs, live };
     folder.write_logs(&record)?;
@@ -187,11 +198,16 @@ impl Simulated {
     }
 }
 
-fn simulate(plan: &Plan, path: &Path) -> anyhow::Result<Simulated> {
+fn simulate(plan: &Plan, path: &Path, make: Option<MakeControlPlane>) -> anyhow::Result<Simulated> {
+    let control_plane = match make {
+        Some(make) if plan.is_of_servers() => Some(make()?),
+        None if plan.is_of_servers() => anyhow::bail!(STORES_ALONE),
+        Some(_) | None => None,
+    };
     let clock = Arc::new(Clock::default());
     let reading = Arc::clone(&clock);
     let history = Writer::create_with_clock(&path.join("history.jsonl"), move || reading.read())?;
-    let world = Arc::new(World::new(plan.clone(), clock, Arc::new(history)));
+    let world = Arc::new(World::new(plan.clone(), clock, Arc::new(history), control_plane));
     let logs = Logs::default();
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
@@ -206,6 +222,10 @@ fn simulate(plan: &Plan, path: &Path) -> anyhow::Result<Simulated> {
         let (world, machine) = (Arc::clone(&world), Arc::clone(machine));
         let name = machine.name.clone();
         sim.host(name, move || member::run(Arc::clone(&world), Arc::clone(&machine)));
+    }
+    if let Some(control_plane) = &world.control_plane {
+        let (world, control_plane) = (Arc::clone(&world), Arc::clone(control_plane));
+        sim.host(AGENTS, move || agents(Arc::clone(&world), Arc::clone(&control_plane)));
     }
     sim.client(CLIENTS, clients::run(Arc::clone(&world), Arc::clone(&logs)));
     let mut invariants = Invariants::default();
@@ -228,6 +248,14 @@ fn simulate(plan: &Plan, path: &Path) -> anyhow::Result<Simulated> {
         disk_operations,
         lasted,
     })
+}
+
+async fn agents(world: Arc<World>, control_plane: Arc<dyn ControlPlane>) -> turmoil::Result {
+    let start = world.agents.starts.fetch_add(1, Ordering::Relaxed) + 1;
+    if world.has_drifting_clocks {
+        tokio::spawn(member::keep_rate(Arc::clone(&world.agents)));
+    }
+    Ok(control_plane.agents(Process::new(&world.agents, start, world.plan.voters)).await?)
 }
 
 /// Steps until clients have finished.

@@ -40,8 +40,12 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
         compare_ms: *pick(&mut random, &[500, 2_000, 2_000, 10_000]),
     };
     let period_ms = random.random_range(15..90) * u64::from(clients) / u64::from(voters * 2);
-    let faults = faults(&mut random, wanted);
+    let mut faults = faults(&mut random, wanted);
     let workload = pick(&mut random, &wanted.workloads).clone();
+    if workloads::is_of_servers(&workload) {
+        // As in the real tier: who takes a dead member's place is a store alone.
+        faults.retain(|planned| planned.fault.kind() != Kind::Replace);
+    }
     Plan {
         format: FORMAT,
         seed,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use chaos::history::Writer;
 
+use crate::control_plane::{AGENTS, ControlPlane};
+use crate::links::{CLIENTS, Host};
 use crate::machine::{Machine, lock};
 use crate::plan::{Kind, Plan};
 use crate::replacement::Replacement;
@@ -17,6 +19,10 @@ pub(crate) struct World {
     pub(crate) machines: Vec<Arc<Machine>>,
     /// For its clock only: clients run there.
     pub(crate) clients: Arc<Machine>,
+    /// Agents run there, in the `k8s` tier.
+    pub(crate) agents: Arc<Machine>,
+    /// What stands on members, in the `k8s` tier.
+    pub(crate) control_plane: Option<Arc<dyn ControlPlane>>,
     pub(crate) has_drifting_clocks: bool,
     /// A member will die for good and another one take its place.
     pub(crate) has_replacement: bool,
@@ -37,12 +43,19 @@ pub(crate) enum Phase {
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan, clock: Arc<Clock>, history: Arc<Writer>) -> Self {
+    pub(crate) fn new(
+        plan: Plan,
+        clock: Arc<Clock>,
+        history: Arc<Writer>,
+        control_plane: Option<Arc<dyn ControlPlane>>,
+    ) -> Self {
         let machines = (0..=plan.voters).map(|number| Arc::new(Machine::new(number, plan.seed))).collect();
         let has = |kind| plan.faults.iter().any(|planned| planned.fault.kind() == kind);
         Self {
             machines,
             clients: Arc::new(Machine::new(plan.voters + 1, plan.seed)),
+            agents: Arc::new(Machine::new(plan.voters + 2, plan.seed)),
+            control_plane,
             has_drifting_clocks: has(Kind::ClockRate),
             has_replacement: has(Kind::Replace),
             replacement: Mutex::new(Replacement::NobodyDied),
@@ -51,6 +64,20 @@ impl World {
             history,
             plan,
         }
+    }
+
+    /// Numbers of the machines that clients use; the last one takes a dead one's place, where members may die for good.
+    pub(crate) fn usable(&self) -> std::ops::Range<usize> {
+        match self.control_plane {
+            Some(_) => 0..self.plan.voters,
+            None => 0..self.machines.len(),
+        }
+    }
+
+    /// Hosts beside the members.
+    pub(crate) fn outsiders(&self) -> Vec<Host> {
+        let names = [Some(CLIENTS), self.control_plane.is_some().then_some(AGENTS)];
+        names.into_iter().flatten().map(|name| Host(name.to_owned())).collect()
     }
 
     /// Number of the machine that takes a dead one's place.

@@ -3,6 +3,7 @@
 //! Both faces are used as they are offered: REST over a plain HTTP client, gRPC over the project's own. Each is pinned to one server.
 
 mod access;
+mod dial;
 mod grpc;
 mod leadership;
 mod rest;
@@ -10,6 +11,7 @@ mod server;
 mod watch;
 
 pub use access::Access;
+pub use dial::{Dial, Stream};
 pub use server::Server;
 pub use watch::{Shown, Watching};
 

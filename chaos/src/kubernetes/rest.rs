@@ -8,14 +8,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::{Access, CALL_TIMEOUT};
+use super::{CALL_TIMEOUT, Dial};
 use crate::etcd::Failure;
 
 /// A request as it is sent.
@@ -37,7 +33,7 @@ impl Sent {
 pub(super) struct Rest {
     /// `host:port`.
     address: String,
-    tls: Arc<ClientConfig>,
+    dial: Arc<dyn Dial>,
     /// Connections that wait for their next request.
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     /// What drives the connections.
@@ -45,11 +41,10 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    pub(super) fn new(address: &str, access: &Access) -> Self {
-        let tls = access.identity.config_with_alpn(&[b"http/1.1"]);
+    pub(super) fn new(address: &str, dial: Arc<dyn Dial>) -> Self {
         Self {
             address: address.to_owned(),
-            tls,
+            dial,
             idle: Mutex::new(Vec::new()),
             drivers: Mutex::new(JoinSet::new()),
         }
@@ -110,12 +105,7 @@ impl Rest {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::NotApplied(format!("no connection: {error}"));
         let connecting = async {
-            let stream = TcpStream::connect(&self.address).await.map_err(|error| refused(&error))?;
-            stream.set_nodelay(true).map_err(|error| refused(&error))?;
-            let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
-            let name = ServerName::try_from(host).map_err(|error| refused(&error))?;
-            let connector = TlsConnector::from(Arc::clone(&self.tls));
-            let stream = connector.connect(name, stream).await.map_err(|error| refused(&error))?;
+            let stream = self.dial.dial().await.map_err(|error| refused(&error))?;
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))
         };
         let (sender, connection) =

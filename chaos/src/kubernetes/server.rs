@@ -5,9 +5,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tonic::transport::Channel;
+use transport::outside::{Machine, Outside};
 
+use super::dial::Tls;
 use super::rest::{Rest, Sent};
-use super::{Access, collection, grpc, leadership, path, without_managers};
+use super::{Access, Dial, collection, grpc, leadership, path, without_managers};
 use crate::etcd::Failure;
 use crate::history::{ApiAnswer, ApiCall, Face, Listing, Named, Removal, Written, revision};
 
@@ -16,10 +19,10 @@ pub struct Server {
     pub name: String,
     /// `host:port`.
     address: String,
-    access: Access,
+    dial: Arc<dyn Dial>,
     pub(super) rest: Arc<Rest>,
     pub(super) grpc: client::Client,
-    pub(super) channel: tonic::transport::Channel,
+    pub(super) channel: Channel,
 }
 
 impl Clone for Server {
@@ -27,8 +30,8 @@ impl Clone for Server {
         Self {
             name: self.name.clone(),
             address: self.address.clone(),
-            access: self.access.clone(),
-            rest: Arc::new(Rest::new(&self.address, &self.access)),
+            dial: Arc::clone(&self.dial),
+            rest: Arc::new(Rest::new(&self.address, Arc::clone(&self.dial))),
             grpc: self.grpc.clone(),
             channel: self.channel.clone(),
         }
@@ -42,18 +45,29 @@ impl Server {
     /// When the address is none.
     pub fn new(name: &str, address: &str, access: &Access) -> anyhow::Result<Self> {
         let url = format!("https://{address}");
-        let config = client::ClientConfig {
-            servers: vec![url.clone()],
-            tls: access.identity.clone(),
-            user_agent: "keelson-chaos".to_owned(),
-        };
+        let channel = transport::grpc::channel(&url, &access.identity)?;
+        Self::over((name, address), Arc::new(Tls::new(address, access)), channel, Machine::shared())
+    }
+
+    /// Returns a client that reaches a server, by its name and `host:port`, over what it is given: by `dial` for REST, by `channel`
+    /// for gRPC.
+    ///
+    /// # Errors
+    /// Never with one channel.
+    pub fn over(
+        (name, address): (&str, &str),
+        dial: Arc<dyn Dial>,
+        channel: Channel,
+        outside: Arc<dyn Outside>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             address: address.to_owned(),
-            access: access.clone(),
-            rest: Arc::new(Rest::new(address, access)),
-            grpc: client::Client::new(config).with_context(|| url.clone())?,
-            channel: transport::grpc::channel(&url, &access.identity)?,
+            rest: Arc::new(Rest::new(address, Arc::clone(&dial))),
+            dial,
+            grpc: client::Client::over(vec![channel.clone()], "keelson-chaos", outside)
+                .with_context(|| address.to_owned())?,
+            channel,
         })
     }
 

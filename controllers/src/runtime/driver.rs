@@ -176,7 +176,8 @@ impl<C: Controller> Driver<C> {
             work.spawn(edge.execute(key, plan, true));
             return;
         }
-        let context = Context { now: wall_clock(), last_failure: self.keys.last_failures.get(&key).cloned() };
+        let context =
+            Context { now: self.wall_clock(), last_failure: self.keys.last_failures.get(&key).cloned() };
         let decided = catch_unwind(AssertUnwindSafe(|| {
             let observed = self.controller.observe(&key);
             C::reconcile(&observed, &context)
@@ -188,6 +189,12 @@ impl<C: Controller> Driver<C> {
             }
             Err(_) => self.panicked(key),
         }
+    }
+
+    /// Objects keep whole seconds; a finer time would make every comparison with a stored one fail.
+    fn wall_clock(&self) -> Timestamp {
+        let now = self.executor.client().outside().now();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
     }
 
     fn panicked(&mut self, key: ObjectKey) {
@@ -272,12 +279,6 @@ async fn join_next(work: &mut JoinSet<Finished>) -> Option<Finished> {
 /// The runtime's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-/// Objects keep whole seconds; a finer time would make every comparison with a stored one fail.
-fn wall_clock() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 async fn sleep_until(due: Option<Instant>) {

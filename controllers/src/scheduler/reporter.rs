@@ -99,7 +99,9 @@ impl Reporter {
         let (namespace, name) = (&pod.key.namespace, &pod.key.name);
         let mut object = pod.pod.clone();
         for _ in 0..CONDITION_TRIES_MAX {
-            let Some(patch) = condition_patch(&object, message, Timestamp::now()) else { return Ok(()) };
+            let Some(patch) = condition_patch(&object, message, self.client.outside().now()) else {
+                return Ok(());
+            };
             match self
                 .client
                 .patch::<Pod>(namespace, name, "status", &Patch::Strategic(patch), &self.options)
@@ -120,7 +122,7 @@ impl Reporter {
 
     /// Creates the event, or counts it up when it happened before.
     async fn record(&mut self, happening: &Happening<'_>) -> Result<(), ApiError> {
-        let now = Timestamp::now();
+        let now = self.client.outside().now();
         let name = event_name(happening);
         let key = &happening.pod.key;
         if let Some(count) = self.event_counts.get_mut(&name) {

@@ -70,7 +70,7 @@ impl Build {
             .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
         let paths = Paths::new(&config.data_dir);
         let client = client(&config)?;
-        let (runtime, containerd) = runtime(&config, &paths).await?;
+        let (runtime, containerd) = runtime(&config, &paths, &client).await?;
         let version = runtime.version().await.context("the container runtime does not answer")?;
         if let Some(directory) = &config.image_dir {
             import_images(runtime.as_ref(), directory).await;
@@ -84,7 +84,8 @@ impl Build {
     }
 
     async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let machine = node::machine(&self.config.data_dir);
+        let machine = self.config.machine.clone();
+        let machine = machine.unwrap_or_else(|| node::machine(&self.config.data_dir));
         let description = NodeDescription {
             name: self.config.node_name.clone(),
             ip: self.node_ip,
@@ -301,11 +302,13 @@ fn client(config: &Config) -> anyhow::Result<Client> {
 async fn runtime(
     config: &Config,
     paths: &Paths,
+    client: &Client,
 ) -> anyhow::Result<(Arc<dyn Runtime>, Option<Arc<Containerd>>)> {
     match &config.runtime {
         RuntimeChoice::Hollow { first_address, start } => {
             let times = FakeTimes { sandbox: Duration::ZERO, container: *start };
             let runtime = FakeRuntime::new(FakeImages::All, times, *first_address).without_network();
+            let runtime = runtime.in_time_of(Arc::clone(client.outside()));
             Ok((Arc::new(runtime), None))
         }
         RuntimeChoice::Containerd => {

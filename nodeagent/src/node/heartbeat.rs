@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use client::{ChangeKind, Changes, Client, Patch, WriteOptions};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::json;
 use tokio::sync::watch;
@@ -99,7 +98,7 @@ impl StatusReporter {
 
     /// Returns the revision of what was written.
     async fn write(&mut self, health: &Health) -> Result<u64, client::ApiError> {
-        let status = self.description.status(health, &self.last, Timestamp::now());
+        let status = self.description.status(health, &self.last, self.client.outside().now());
         let patch = Patch::Strategic(json!({ "status": status }));
         let options = WriteOptions::default();
         let node = self.client.patch::<Node>("", &self.description.name, "status", &patch, &options).await?;

@@ -150,7 +150,7 @@ async fn try_register(client: &Client, description: &NodeDescription) -> Result<
         ..ObjectMeta::default()
     };
     let health = Health::NotReady("the node agent is starting".to_owned());
-    let status = description.status(&health, &NodeStatus::default(), Timestamp::now());
+    let status = description.status(&health, &NodeStatus::default(), client.outside().now());
     let node = Node { metadata, spec: None, status: Some(status) };
     match client.create(&node, &WriteOptions::default()).await {
         Err(error) if error.is_already_exists() => {}

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio::sync::Notify;
+use transport::outside::{Machine, Outside};
 
 use super::{
     ContainerId, ContainerInfo, ContainerSpec, ContainerState, ExecOutput, ExecRequest, Exit, ImageInfo,
@@ -69,6 +69,7 @@ pub struct FakeRuntime {
     has_network: bool,
     cut_off: AtomicUsize,
     failing_stops: AtomicUsize,
+    outside: Arc<dyn Outside>,
 }
 
 /// Counts a call that is dropped before its end.
@@ -99,6 +100,7 @@ impl FakeRuntime {
             has_network: true,
             cut_off: AtomicUsize::new(0),
             failing_stops: AtomicUsize::new(0),
+            outside: Machine::shared(),
         }
     }
 
@@ -125,6 +127,12 @@ impl FakeRuntime {
         Self { has_network: false, ..self }
     }
 
+    /// Says when things happened by the clock of this outside.
+    #[must_use]
+    pub fn in_time_of(self, outside: Arc<dyn Outside>) -> Self {
+        Self { outside, ..self }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +154,7 @@ impl FakeRuntime {
         let container = state.containers.get_mut(id).ok_or_else(|| unknown("container", &id.0))?;
         if container.info.is_live() {
             container.info.state = ContainerState::Exited(exit);
-            container.info.finished_at = Some(Timestamp::now());
+            container.info.finished_at = Some(self.outside.now());
         }
         drop(state);
         self.notify();
@@ -237,7 +245,7 @@ impl Runtime for FakeRuntime {
             uid: spec.uid.clone(),
             attempt: spec.attempt,
             state: SandboxState::Ready,
-            created_at: Timestamp::now(),
+            created_at: self.outside.now(),
             ip,
         };
         let id = info.id.clone();
@@ -310,7 +318,7 @@ impl Runtime for FakeRuntime {
             name: spec.name.clone(),
             attempt: spec.attempt,
             state: ContainerState::Created,
-            created_at: Timestamp::now(),
+            created_at: self.outside.now(),
             started_at: None,
             finished_at: None,
             image: spec.image.clone(),
@@ -333,7 +341,7 @@ impl Runtime for FakeRuntime {
                 return Err(failed("StartContainer", format!("container {id} was started before")));
             }
             container.info.state = ContainerState::Running;
-            container.info.started_at = Some(Timestamp::now());
+            container.info.started_at = Some(self.outside.now());
             container.script.clone()
         };
         self.notify();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use transport::outside::Outside;
 
 use super::{Done, Worker};
 use crate::events::{Events, Tone};
@@ -21,6 +22,7 @@ struct Stop {
     id: ContainerId,
     runtime: Arc<dyn Runtime>,
     events: Events,
+    outside: Arc<dyn Outside>,
     kill_at: Timestamp,
 }
 
@@ -46,6 +48,7 @@ impl Worker {
             id,
             runtime,
             events: self.shared.events.clone(),
+            outside: Arc::clone(self.shared.client.outside()),
             kill_at,
         };
         self.tasks.spawn(stop.run());
@@ -66,7 +69,7 @@ impl Stop {
     }
 
     fn remaining(&self) -> Duration {
-        Duration::try_from(self.kill_at.duration_since(Timestamp::now())).unwrap_or_default()
+        Duration::try_from(self.kill_at.duration_since(self.outside.now())).unwrap_or_default()
     }
 
     /// Runs the hook; returns whether there was one. A failed hook does not stop the stop.

@@ -66,6 +66,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Returns the time of day.
+    fn now(&self) -> Timestamp {
+        self.client.outside().now()
+    }
+
     /// Runs a call that makes something to its end, also when the caller is dropped meanwhile. A runtime does not list what is half
     /// made, so nobody would remove what a call that was cut off left.
     async fn make<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
@@ -159,7 +164,7 @@ impl Worker {
     /// One round: observe, decide, report, act.
     async fn step(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
         let observed = self.observer.observe(self.shared.runtime.as_ref()).await?;
-        let now = Timestamp::now();
+        let now = self.shared.now();
         self.learn(pod, &observed, now).await;
         self.publish(pod, &observed, now);
         let decision = compute(pod, &observed, &self.memory, now);
@@ -284,7 +289,7 @@ impl Worker {
 
     /// Volumes first, then the sandbox: a pod whose volumes are missing takes no address.
     async fn create_sandbox(&mut self, pod: &Arc<Pod>, observed: &Observed, attempt: u32) {
-        let now = Timestamp::now();
+        let now = self.shared.now();
         let outcome = match self.prepare_volumes(pod, now).await {
             Ok(()) => self.make_sandbox(pod, observed, attempt).await,
             Err(failure) => Err(failure),

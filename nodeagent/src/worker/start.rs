@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 
 use super::Worker;
@@ -37,7 +36,7 @@ impl Worker {
         let Some(container) = all.into_iter().find(|container| container.name == name).cloned() else {
             return;
         };
-        let now = Timestamp::now();
+        let now = self.shared.now();
         // A retry after a failed start is no restart.
         if let Some(ended) = observed.newest(name).filter(|_| !self.memory.failures.contains_key(name)) {
             let ended_at = ended.finished_at.unwrap_or(ended.created_at);
@@ -57,7 +56,7 @@ impl Worker {
                     format!("Error: {message}")
                 };
                 self.shared.events.pod(pod, Some(name), Tone::Warning, "Failed", event);
-                let failed_at = Timestamp::now();
+                let failed_at = self.shared.now();
                 let failure = Waiting { reason: reason.to_owned(), message, at: failed_at };
                 self.memory.failures.insert(name.to_owned(), failure);
                 self.memory.start_backoffs.entry(name.to_owned()).or_default().note(failed_at, failed_at);
@@ -165,8 +164,10 @@ impl Worker {
             return Ok(Vec::new());
         };
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let directories =
-            volumes.prepare(pod, &self.facts(), Timestamp::now()).await.map_err(|error| error.to_string())?;
+        let directories = volumes
+            .prepare(pod, &self.facts(), self.shared.now())
+            .await
+            .map_err(|error| error.to_string())?;
         let hosts = match self.ip.filter(|_| !spec::in_host_network(pod_spec)) {
             Some(ip) => {
                 let text = volumes::hosts_file(pod, pod_spec, ip, &self.shared.node.cluster_domain);
@@ -234,7 +235,7 @@ impl Worker {
         if let Err(error) = run_handler(&Handler::of_hook(hook), &target, POST_START_LIMIT).await {
             let message = format!("PostStartHook failed: {error}");
             self.shared.events.pod(pod, Some(&container.name), Tone::Warning, "FailedPostStartHook", message);
-            let now = Timestamp::now();
+            let now = self.shared.now();
             self.memory.stopping.insert(id.clone(), Stopping { kill_at: now });
             self.spawn_stop(pod, id, &container.name, now);
         }
