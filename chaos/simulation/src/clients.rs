@@ -22,6 +22,7 @@ use turmoil::net::TcpStream;
 use crate::control_plane::{API_PORT, Process as SimProcess};
 use crate::machine::{lock, name};
 use crate::member::{CLIENT_PORT, keep_rate};
+use crate::quiet::Impatient;
 use crate::replacement::Replacement;
 use crate::sign_in::User;
 use crate::world::World;
@@ -34,6 +35,8 @@ const RECOVERY: Duration = Duration::from_secs(30);
 const LOG_TIMEOUT: Duration = Duration::from_secs(20);
 /// Beyond this a silent connection is given up. Messages that the simulated network drops are not sent again.
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// The same for HTTP/1.1, where silence may also mean that there is nothing to say.
+const QUIET_MAX: Duration = Duration::from_secs(4);
 
 /// What members showed of their logs.
 pub(crate) type Logs = Arc<Mutex<Shown>>;
@@ -167,7 +170,8 @@ impl Dial for SignedIn {
     fn dial(&self) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> {
         let (process, host, user) = (self.process.clone(), self.host.clone(), self.user.clone());
         Box::pin(async move {
-            let stream: Box<dyn Stream> = Box::new(process.connect(&host, &user).await?);
+            let connection = process.connect(&host, &user).await?;
+            let stream: Box<dyn Stream> = Box::new(Impatient::new(connection, QUIET_MAX));
             Ok(stream)
         })
     }

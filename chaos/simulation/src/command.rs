@@ -233,6 +233,20 @@ pub fn drawn(first: u64, count: u64, swarm: &SwarmArgs) -> anyhow::Result<Vec<Pl
     }
     let kinds = kinds(&swarm.nemesis)?;
     let workloads = workloads::chosen(&swarm.workload)?;
+    let of_servers = workloads.iter().filter(|workload| workloads::is_of_servers(workload)).count();
+    anyhow::ensure!(
+        of_servers == 0 || of_servers == workloads.len(),
+        "--workload {}: either whole servers or stores alone",
+        swarm.workload.join(",")
+    );
+    for kind in &swarm.nemesis {
+        let needs = Kind::from_str(kind, false).ok().and_then(Kind::is_of_servers);
+        anyhow::ensure!(
+            needs.is_none_or(|needs| needs == (of_servers > 0)),
+            "--nemesis {kind} does not go with --workload {}",
+            swarm.workload.join(",")
+        );
+    }
     let mut plans = Vec::new();
     for (seed, voters) in (first..first.saturating_add(count)).zip(swarm.voters.iter().cycle()) {
         let wanted = Wanted { voters: *voters, workloads: workloads.clone(), kinds: kinds.clone() };
@@ -292,6 +306,13 @@ mod tests {
                 .contains("choose from all, none, kill")
         );
         assert!(error(SwarmArgs { workload: words(&["dance"]), ..swarm() }).contains("dance"));
+        let mixed = SwarmArgs { workload: words(&["register", "k-occ"]), ..swarm() };
+        assert!(error(mixed).contains("either whole servers or stores alone"));
+        let of_servers = SwarmArgs { workload: words(&["k8s"]), ..swarm() };
+        assert_eq!(drawn(1, 6, &of_servers).unwrap().iter().filter(|plan| plan.is_of_servers()).count(), 6);
+        let replaced = SwarmArgs { nemesis: words(&["replace"]), ..of_servers };
+        assert!(error(replaced).contains("--nemesis replace does not go"));
+        assert!(error(SwarmArgs { nemesis: words(&["kill-agent"]), ..swarm() }).contains("does not go"));
         assert!(kinds(&words(&["none"])).unwrap().is_empty());
         assert_eq!(kinds(&words(&["kill", "kill"])).unwrap(), [Kind::Kill]);
     }

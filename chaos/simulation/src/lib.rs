@@ -27,6 +27,7 @@ mod network;
 mod replacement;
 
 mod clients;
+mod quiet;
 
 mod links;
 mod nemesis;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use store::kv::Kv;
 use turmoil::Sim;
 
+use crate::control_plane::AGENTS;
 use crate::links::{self, Effect, Host, Hosts};
 use crate::machine::{Health, Machine, Order, lock};
 use crate::member::first_id;
@@ -38,6 +39,8 @@ pub(crate) struct Nemesis {
     sick: BTreeMap<usize, Kind>,
     /// Crashes that are not over, as the history tells of them.
     crashed: BTreeMap<usize, Telling>,
+    /// When killed agents come back.
+    agents_return: Option<(Duration, Telling)>,
     /// Network faults.
     effects: Vec<Lasting<Effect>>,
     /// Clocks that run at another rate, in thousandths of the usual one.
@@ -87,6 +90,7 @@ impl Nemesis {
             down: BTreeMap::new(),
             sick: BTreeMap::new(),
             crashed: BTreeMap::new(),
+            agents_return: None,
             effects: Vec::new(),
             rates: Vec::new(),
             waiting: Vec::new(),
@@ -228,6 +232,7 @@ impl Nemesis {
             }
             Fault::MoveLeader => self.move_leader()?,
             Fault::Replace { victim, in_one } => self.replace(sim, victim, in_one)?,
+            Fault::KillAgent => self.kill_agents(sim, until)?,
         }
         Ok(())
     }
@@ -238,12 +243,17 @@ impl Nemesis {
 
     /// Tells the history that a fault has begun, with its witness.
     fn tell(&mut self, kind: FaultKind, machine: usize, witness: Value) -> std::io::Result<Telling> {
-        let telling = Telling {
-            number: self.told,
-            kind,
-            member: self.machine(machine).name.clone(),
-            hit_leader: self.leader() == Some(machine),
-        };
+        let (member, hit_leader) = (self.machine(machine).name.clone(), self.leader() == Some(machine));
+        self.tell_of((member, hit_leader), kind, witness)
+    }
+
+    fn tell_of(
+        &mut self,
+        (member, hit_leader): (String, bool),
+        kind: FaultKind,
+        witness: Value,
+    ) -> std::io::Result<Telling> {
+        let telling = Telling { number: self.told, kind, member, hit_leader };
         self.told += 1;
         self.record(&telling, Phase::Begin, Value::Null)?;
         self.record(&telling, Phase::Witness, witness)?;
@@ -324,8 +334,8 @@ impl Nemesis {
     /// The simulator's time is that of the slowest clock: all others run faster than it.
     fn set_clocks(&self) {
         let slowest = self.rates.iter().map(|rate| rate.what).min().unwrap_or(1000).clamp(1, 1000);
-        let clients = std::iter::once(&self.world.clients);
-        for machine in self.world.machines.iter().chain(clients) {
+        let outsiders = [&self.world.clients, &self.world.agents];
+        for machine in self.world.machines.iter().chain(outsiders) {
             let own = self.rates.iter().filter(|rate| rate.machine == machine.number);
             let rate = own.map(|rate| rate.what).next_back().unwrap_or(1000);
             machine.clock_permille.store(rate * 1000 / slowest, Ordering::Relaxed);
@@ -475,7 +485,24 @@ impl Nemesis {
         Ok(())
     }
 
+    /// Ends the process of all agents, unless it has ended already.
+    fn kill_agents(&mut self, sim: &mut Sim<'_>, until: Duration) -> std::io::Result<()> {
+        if self.agents_return.is_some() || self.world.control_plane.is_none() {
+            return Ok(());
+        }
+        let witness = json!({ "processes": self.world.agents.starts.load(Ordering::Relaxed) });
+        let telling = self.tell_of((AGENTS.to_owned(), false), FaultKind::KillAgent, witness)?;
+        sim.crash(AGENTS);
+        self.agents_return = Some((until, telling));
+        self.count(Kind::KillAgent);
+        Ok(())
+    }
+
     fn restore(&mut self, sim: &mut Sim<'_>, now: Duration) -> std::io::Result<()> {
+        if let Some((_, telling)) = self.agents_return.take_if(|(at, _)| *at <= now) {
+            sim.bounce(AGENTS);
+            self.record(&telling, Phase::End, Value::Null)?;
+        }
         let back: BTreeSet<usize> =
             self.returns.iter().filter(|(_, at)| **at <= now).map(|(number, _)| *number).collect();
         for number in back {

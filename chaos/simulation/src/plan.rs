@@ -107,6 +107,8 @@ pub enum Fault {
         /// In one change, not by removing and adding.
         in_one: bool,
     },
+    /// The process of all agents ends, and what ran on their nodes with it.
+    KillAgent,
 }
 
 /// Whom a fault hits.
@@ -163,6 +165,7 @@ impl Fault {
             Self::ClockRate { .. } => Kind::ClockRate,
             Self::MoveLeader => Kind::MoveLeader,
             Self::Replace { .. } => Kind::Replace,
+            Self::KillAgent => Kind::KillAgent,
         }
     }
 }
@@ -186,9 +189,32 @@ pub enum Kind {
     ClockRate,
     MoveLeader,
     Replace,
+    KillAgent,
 }
 
 impl Kind {
+    /// Whether members are whole servers where it is drawn; `None` where it does not matter.
+    #[must_use]
+    pub fn is_of_servers(self) -> Option<bool> {
+        match self {
+            // As in the real tier: who takes a dead member's place is a store alone.
+            Self::Replace => Some(false),
+            Self::KillAgent => Some(true),
+            Self::Kill
+            | Self::PowerLoss
+            | Self::Restart
+            | Self::TornWrite
+            | Self::FailedSync
+            | Self::FullDisk
+            | Self::Partition
+            | Self::Hold
+            | Self::Delay
+            | Self::Loss
+            | Self::ClockRate
+            | Self::MoveLeader => None,
+        }
+    }
+
     /// Returns its name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -206,6 +232,7 @@ impl Kind {
             Self::ClockRate => "clock-rate",
             Self::MoveLeader => "move-leader",
             Self::Replace => "replace",
+            Self::KillAgent => "kill-agent",
         }
     }
 }

@@ -33,6 +33,8 @@ const AUDIT_MAX: Duration = Duration::from_secs(600);
 const SEARCH: Limits = Limits { steps: 200_000, bytes: 64 << 20 };
 /// Operations with a known outcome that a run must have.
 const OPERATIONS_MIN: usize = 200;
+/// The same where they are requests to whole servers, each of which makes many of the store.
+const REQUESTS_MIN: usize = 60;
 /// Said of a plan for whole servers where there are none.
 pub(crate) const STORES_ALONE: &str =
     "this program simulates stores alone; whole servers are in `keelson chaos sim`";
@@ -83,7 +85,8 @@ pub fn run(
     let path = folder.path();
     let workload = chaos::workload::named(&plan.workload).map_err(anyhow::Error::msg)?;
     let checkers = workload.checkers.iter().map(|&name| name.to_owned()).collect();
-    let minimums = Minimums { operations: OPERATIONS_MIN, faults: BTreeMap::new(), on_leader: 0, checkers };
+    let operations = if plan.is_of_servers() { REQUESTS_MIN } else { OPERATIONS_MIN };
+    let minimums = Minimums { operations, faults: BTreeMap::new(), on_leader: 0, checkers };
     let terms = Terms { reproduce: reproduce.to_owned(), minimums };
     folder.write_terms(&terms)?;
     let simulated = simulate(plan, path, control_plane)?;

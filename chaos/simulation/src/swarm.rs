@@ -11,6 +11,8 @@ use crate::workloads;
 /// The cluster forms in peace.
 const FIRST_FAULT_MS: u64 = 3_000;
 const LASTS_MS: u64 = 25_000;
+/// How much slower clients of whole servers are: a request of theirs makes many of the store.
+const SERVERS_SLOWER: u64 = 2;
 /// When a member dies for good: early enough that the new one works under faults as well.
 const REPLACE_MS: std::ops::Range<u64> = 5_000..14_000;
 
@@ -40,19 +42,16 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
         compare_ms: *pick(&mut random, &[500, 2_000, 2_000, 10_000]),
     };
     let period_ms = random.random_range(15..90) * u64::from(clients) / u64::from(voters * 2);
-    let mut faults = faults(&mut random, wanted);
+    let faults = faults(&mut random, wanted);
     let workload = pick(&mut random, &wanted.workloads).clone();
-    if workloads::is_of_servers(&workload) {
-        // As in the real tier: who takes a dead member's place is a store alone.
-        faults.retain(|planned| planned.fault.kind() != Kind::Replace);
-    }
+    let is_of_servers = workloads::is_of_servers(&workload);
     Plan {
         format: FORMAT,
         seed,
         voters: wanted.voters,
         clients: clients.max(workloads::clients_min(&workload, voters)),
         workload,
-        period_ms: period_ms.max(10),
+        period_ms: if is_of_servers { (SERVERS_SLOWER * period_ms).max(30) } else { period_ms.max(10) },
         lasts_ms: LASTS_MS,
         latency: Latency { min_us: 200, max_us },
         store,
@@ -61,7 +60,10 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
 }
 
 fn faults(random: &mut SmallRng, wanted: &Wanted) -> Vec<Planned> {
-    let mut kinds: Vec<Kind> = wanted.kinds.iter().copied().filter(|kind| *kind != Kind::Replace).collect();
+    let has_servers = wanted.workloads.iter().any(|workload| workloads::is_of_servers(workload));
+    let fits = |kind: &Kind| kind.is_of_servers().is_none_or(|of_servers| of_servers == has_servers);
+    let wanted_kinds = wanted.kinds.iter().copied().filter(fits);
+    let mut kinds: Vec<Kind> = wanted_kinds.filter(|kind| *kind != Kind::Replace).collect();
     kinds.shuffle(random);
     kinds.truncate(random.random_range(2..=kinds.len().max(2)));
     let weights: Vec<(Kind, u32)> =
@@ -82,7 +84,7 @@ fn faults(random: &mut SmallRng, wanted: &Wanted) -> Vec<Planned> {
         faults.push(Planned { at_ms, lasts_ms, fault: fault(random, kind, victim) });
         at_ms += random.random_range(pause_ms / 3..=2 * pause_ms);
     }
-    if wanted.kinds.contains(&Kind::Replace) && random.random_bool(0.7) {
+    if wanted.kinds.contains(&Kind::Replace) && !has_servers && random.random_bool(0.7) {
         let victim = Victim::Nth(random.random_range(0..wanted.voters));
         let in_one = random.random_bool(0.5);
         let at_ms = random.random_range(REPLACE_MS);
@@ -115,6 +117,7 @@ fn fault(random: &mut SmallRng, kind: Kind, victim: Victim) -> Fault {
         Kind::ClockRate => Fault::ClockRate { victim, permille: *pick(random, &[500, 800, 1_250, 2_000]) },
         Kind::MoveLeader => Fault::MoveLeader,
         Kind::Replace => Fault::Replace { victim, in_one: random.random_bool(0.5) },
+        Kind::KillAgent => Fault::KillAgent,
     }
 }
 
@@ -162,6 +165,10 @@ mod tests {
         Wanted { voters: 5, workloads: vec!["register".to_owned()], kinds: kinds.to_vec() }
     }
 
+    fn of_servers(kinds: &[Kind]) -> Wanted {
+        Wanted { workloads: vec!["k-occ".to_owned()], ..wanted(kinds) }
+    }
+
     #[test]
     fn equal_seeds_give_equal_plans() {
         let all = wanted(Kind::value_variants());
@@ -175,14 +182,20 @@ mod tests {
         let kinds = |wanted: &Wanted| -> BTreeSet<Kind> {
             (0..50).flat_map(|seed| plan(seed, wanted).faults).map(|planned| planned.fault.kind()).collect()
         };
-        assert_eq!(kinds(&all).len(), Kind::value_variants().len());
+        let not = |left_out: Kind| {
+            Kind::value_variants().iter().copied().filter(|kind| *kind != left_out).collect()
+        };
+        let (of_stores, of_whole): (BTreeSet<Kind>, BTreeSet<Kind>) =
+            (not(Kind::KillAgent), not(Kind::Replace));
+        assert_eq!(kinds(&all), of_stores);
+        assert_eq!(kinds(&of_servers(Kind::value_variants())), of_whole);
         assert_eq!(kinds(&wanted(&[Kind::Kill])), BTreeSet::from([Kind::Kill]));
         assert!(kinds(&wanted(&[])).is_empty());
     }
 
     #[test]
     fn a_workload_with_several_parts_has_clients_for_each() {
-        for (workload, least) in [("watch", 12), ("compact", 4), ("register", 1)] {
+        for (workload, least) in [("watch", 12), ("compact", 4), ("register", 1), ("k-listwatch", 15)] {
             let wanted = Wanted { workloads: vec![workload.to_owned()], ..wanted(&[]) };
             assert!((0..50).all(|seed| plan(seed, &wanted).clients >= least), "{workload}");
         }
