@@ -224,6 +224,7 @@ fn crate_tests() -> Result<Tally> {
         "nodeagent",
         "chaos",
         "chaos/simulation",
+        "chaos/simulation/kubernetes",
     ];
     let mut names = Vec::new();
     for name in crates {
@@ -260,7 +261,15 @@ const CONTROL_PLANE_PLANTS_BUDGET: &str = "20m";
 fn control_plane_plants() -> Result<Tally> {
     let program = mutants::whole_program()?;
     let mut command = Command::new(&program);
-    command.args(["chaos", "plants", "--tier", "k8s", "--budget", CONTROL_PLANE_PLANTS_BUDGET, "--keelson"]);
+    command.args([
+        "chaos",
+        "plants",
+        "--tier",
+        "k8s,k8s-sim",
+        "--budget",
+        CONTROL_PLANE_PLANTS_BUDGET,
+        "--keelson",
+    ]);
     command.arg(program);
     try_plants(command)
 }

@@ -22,7 +22,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("controllers", &["client", "proto", "transport"]),
     ("nodeagent", &["client", "proto", "transport"]),
     ("chaos", &["client", "proto", "transport"]),
-    ("chaos/simulation", &["chaos", "proto", "store"]),
+    ("chaos/simulation", &["chaos", "proto", "store", "transport"]),
+    (
+        "chaos/simulation/kubernetes",
+        &["apiserver", "chaos", "client", "controllers", "nodeagent", "store", "transport"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -83,7 +83,7 @@ pub fn simulate(plans: &[Plan], orders: &Orders) -> anyhow::Result<Totals> {
             if folder.join("plan.json").exists() {
                 std::fs::remove_dir_all(&folder)?;
             }
-            jobs.push(Job { plan: plan.clone(), folder, environment: Vec::new() });
+            jobs.push(Job { program: None, plan: plan.clone(), folder, environment: Vec::new() });
         }
     }
     let began = Instant::now();

@@ -26,6 +26,8 @@ pub(crate) const PROCESS: &str = "process";
 /// One plan to carry out.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
+    /// What carries it out; `None`: this program.
+    pub(crate) program: Option<PathBuf>,
     pub(crate) plan: Plan,
     /// A folder of its own, made by the run.
     pub(crate) folder: PathBuf,
@@ -87,7 +89,8 @@ pub(crate) fn carry_out(job: &Job) -> anyhow::Result<Summary> {
     std::fs::write(&plan, format!("{:#}\n", serde_json::to_value(&job.plan)?))?;
     let out = job.folder.join("stdout.log");
     let errors = job.folder.join("stderr.log");
-    let mut child = Command::new(std::env::current_exe()?)
+    let program = job.program.clone().map_or_else(std::env::current_exe, Ok)?;
+    let mut child = Command::new(program)
         .args(words_to_sim(std::env::args_os()))
         .args(["sim", "--here", "--plan"])
         .arg(&plan)

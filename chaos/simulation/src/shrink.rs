@@ -50,7 +50,7 @@ pub fn shrink(args: &ShrinkArgs) -> anyhow::Result<u8> {
     }
     let mut last = None;
     farm::run(
-        &[Job { plan: small.clone(), folder: folder.clone(), environment: Vec::new() }],
+        &[Job { program: None, plan: small.clone(), folder: folder.clone(), environment: Vec::new() }],
         1,
         |_, summary| {
             last = Some(summary);
@@ -149,6 +149,7 @@ impl Trials {
             .iter()
             .enumerate()
             .map(|(place, plan)| Job {
+                program: None,
                 plan: plan.clone(),
                 folder: self.output.join(format!("{}", self.count + place)),
                 environment: Vec::new(),

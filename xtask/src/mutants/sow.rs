@@ -18,7 +18,7 @@ use super::list::Mutant;
 use crate::process::{self, output, root};
 
 /// Crates that stand on the store or beside it: neither its tests nor its simulation need them.
-const BESIDE: [&str; 3] = ["apiserver", "controllers", "nodeagent"];
+const BESIDE: [&str; 4] = ["apiserver", "controllers", "nodeagent", "chaos/simulation/kubernetes"];
 
 /// Crates that may hold mutants; what is sown into one that is left out is only in the whole program.
 const SOWN: [&str; 5] = ["store", "apiserver", "controllers", "chaos", "chaos/simulation"];
@@ -104,7 +104,12 @@ fn remove_others(folder: &Path, copy: &Path, files: &[String]) -> Result<()> {
 
 /// Whether only the whole program holds what is sown into a file.
 pub fn is_beside_the_store(file: &str) -> bool {
-    file.split_once('/').is_some_and(|(folder, _)| BESIDE.contains(&folder))
+    beside(file).is_some()
+}
+
+/// Returns the path of a file within a crate that is beside the store.
+fn beside(file: &str) -> Option<&str> {
+    BESIDE.iter().find_map(|folder| file.strip_prefix(folder)?.strip_prefix('/'))
 }
 
 const LEFT_OUT: &str = "//! Left out.\n\nfn main() {}\n";
@@ -114,7 +119,7 @@ fn is_left_out(file: &str) -> bool {
     file.split_once('/').is_some_and(|(folder, rest)| match folder {
         "src" => rest == "main.rs",
         "tests" => !rest.contains('/') && rest.ends_with(".rs"),
-        _ => is_beside_the_store(file) && matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs"),
+        _ => beside(file).is_some_and(|rest| matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs")),
     })
 }
 
@@ -183,7 +188,9 @@ mod tests {
 
     #[test]
     fn what_does_not_belong_to_the_store_is_left_out() {
-        for file in ["src/main.rs", "tests/web.rs", "apiserver/src/lib.rs", "nodeagent/build.rs"] {
+        let kubernetes = "chaos/simulation/kubernetes/src/lib.rs";
+        for file in ["src/main.rs", "tests/web.rs", "apiserver/src/lib.rs", "nodeagent/build.rs", kubernetes]
+        {
             assert!(is_left_out(file), "{file}");
         }
         for file in ["src/up.rs", "tests/web/mod.rs", "store/src/lib.rs", "chaos/simulation/src/main.rs"] {

@@ -21,8 +21,15 @@ const TESTS: [Test; 2] =
     [("fixed_seeds", fixed_seeds), ("equal_seeds_leave_equal_traces", equal_seeds_leave_equal_traces)];
 
 /// Workloads, each with its first seed and the number of seeds.
-const FIXED: [(&str, u64, u64); 1] = [("k-occ", 1, 2)];
-const TWICE: [(&str, u64, u64); 1] = [("k-occ", 3, 1)];
+const FIXED: [(&str, u64, u64); 6] = [
+    ("k-occ", 5, 2),
+    ("k-listwatch", 13, 2),
+    ("k-replicas", 25, 2),
+    ("k-sched", 32, 2),
+    ("k-leader", 45, 2),
+    ("k-orphans", 51, 2),
+];
+const TWICE: [(&str, u64, u64); 3] = [("k-replicas", 24, 1), ("k-sched", 35, 1), ("k-listwatch", 11, 1)];
 
 /// A run of one plan comes back to this program.
 #[derive(Parser)]

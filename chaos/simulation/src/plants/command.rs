@@ -39,7 +39,7 @@ pub fn plants(args: &PlantsArgs) -> anyhow::Result<u8> {
     let mut totals = Totals::default();
     // Real processes want the machine for themselves, and come last.
     let (simulated, real): (Vec<Plant>, Vec<Plant>) =
-        chosen.into_iter().partition(|plant| matches!(plant.tier, Tier::Simulated(_)));
+        chosen.into_iter().partition(|plant| plant.tier.is_simulated());
     for (plants, width) in [(simulated, width(args.jobs)), (real, 1)] {
         each(&plants, width, &trials, |plant, tried| {
             tell(plant, &tried, &trials);

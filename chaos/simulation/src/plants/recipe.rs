@@ -15,6 +15,8 @@ pub enum Tier {
     Real(Real),
     /// Members are whole servers, which the program with the simulator is not: another one is named.
     Kubernetes(Real),
+    /// The same in the simulator of that other program.
+    SimulatedServers(Simulated),
 }
 
 /// A run in the simulator.
@@ -64,26 +66,36 @@ impl Simulated {
 
 impl Tier {
     /// Names of all.
-    pub(super) const NAMES: [&str; 3] = ["sim", "real", "k8s"];
+    pub(super) const NAMES: [&str; 4] = ["sim", "real", "k8s", "k8s-sim"];
 
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Simulated(_) => "sim",
             Self::Real(_) => "real",
             Self::Kubernetes(_) => "k8s",
+            Self::SimulatedServers(_) => "k8s-sim",
+        }
+    }
+
+    pub(super) fn is_simulated(&self) -> bool {
+        match self {
+            Self::Simulated(_) | Self::SimulatedServers(_) => true,
+            Self::Real(_) | Self::Kubernetes(_) => false,
         }
     }
 
     pub(super) fn workload(&self) -> &'static str {
         match self {
-            Self::Simulated(simulated) => simulated.workload,
+            Self::Simulated(simulated) | Self::SimulatedServers(simulated) => simulated.workload,
             Self::Real(real) | Self::Kubernetes(real) => real.workload,
         }
     }
 
     pub(super) fn seeds(&self) -> Range<u64> {
         let (first, count) = match self {
-            Self::Simulated(simulated) => (simulated.seed, simulated.seeds),
+            Self::Simulated(simulated) | Self::SimulatedServers(simulated) => {
+                (simulated.seed, simulated.seeds)
+            }
             Self::Real(real) | Self::Kubernetes(real) => (real.seed, real.seeds),
         };
         first..first + count

@@ -62,7 +62,10 @@ impl Trials {
     fn impossible(&self, plant: &Plant) -> Option<&'static str> {
         match &plant.tier {
             Tier::Simulated(_) => None,
-            Tier::Kubernetes(_) if self.keelson.is_none() => Some("it needs whole servers: --keelson"),
+            Tier::Kubernetes(_) | Tier::SimulatedServers(_) if self.keelson.is_none() => {
+                Some("it needs whole servers: --keelson")
+            }
+            Tier::SimulatedServers(_) => None,
             Tier::Real(_) | Tier::Kubernetes(_) => (!real::is_possible()).then_some("it needs root"),
         }
     }
@@ -104,7 +107,9 @@ impl Trials {
     /// Says why the program does not pass this run without the plant.
     fn fails_anyway(&self, plant: &Plant, seed: u64) -> Option<String> {
         let key = match &plant.tier {
-            Tier::Simulated(simulated) => format!("{:?}", simulated.plan(seed)),
+            Tier::Simulated(simulated) | Tier::SimulatedServers(simulated) => {
+                format!("{:?}", simulated.plan(seed))
+            }
             Tier::Real(real) | Tier::Kubernetes(real) => format!("{real:?} {seed}"),
         };
         let sound = Arc::clone(lock(&self.sound).entry(key).or_default());
@@ -155,7 +160,11 @@ impl Trials {
         folder: PathBuf,
     ) -> anyhow::Result<Summary> {
         let (recipe, program) = match &plant.tier {
-            Tier::Simulated(simulated) => return simulate(simulated.plan(seed), switched, folder),
+            Tier::Simulated(simulated) => return simulate(None, simulated.plan(seed), switched, folder),
+            Tier::SimulatedServers(simulated) => {
+                let program = self.keelson.clone().context("no program of whole servers")?;
+                return simulate(Some(program), simulated.plan(seed), switched, folder);
+            }
             Tier::Real(recipe) => (recipe, std::env::current_exe()?),
             Tier::Kubernetes(recipe) => {
                 (recipe, self.keelson.clone().context("no program of whole servers")?)
@@ -178,22 +187,30 @@ impl Trials {
     }
 }
 
-fn simulate(plan: Plan, switched: Option<&str>, folder: PathBuf) -> anyhow::Result<Summary> {
+/// Simulates a plan in another process of this program, or in one of `program`.
+fn simulate(
+    program: Option<PathBuf>,
+    plan: Plan,
+    switched: Option<&str>,
+    folder: PathBuf,
+) -> anyhow::Result<Summary> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
     let environment = switched.map(|name| (SWITCH, name.to_owned())).into_iter().collect();
-    farm::carry_out(&Job { plan, folder, environment })
+    farm::carry_out(&Job { program, plan, folder, environment })
 }
 
 /// Says how to repeat one run of a plant by hand.
 pub(super) fn repeat(plant: &Plant, output: &std::path::Path) -> String {
     let name = plant.name;
+    let simulation = |Simulated { seed, .. }: &Simulated| {
+        let plan = output.join(format!("{name}-{}-{seed}-planted/plan.json", plant.tier.name()));
+        format!("chaos sim --plan {}", plan.display())
+    };
     let (program, words) = match &plant.tier {
-        Tier::Simulated(Simulated { seed, .. }) => {
-            let plan = output.join(format!("{name}-sim-{seed}-planted/plan.json"));
-            ("keelson-plant", format!("chaos sim --plan {}", plan.display()))
-        }
+        Tier::Simulated(simulated) => ("keelson-plant", simulation(simulated)),
+        Tier::SimulatedServers(simulated) => ("keelson", simulation(simulated)),
         Tier::Real(recipe) => ("keelson-plant", real::words(recipe, recipe.seed).join(" ")),
         Tier::Kubernetes(recipe) => ("keelson", real::words(recipe, recipe.seed).join(" ")),
     };

@@ -8,6 +8,7 @@ mod raft;
 mod watches;
 
 mod control_plane;
+mod simulated_servers;
 
 mod harness;
 
@@ -24,6 +25,7 @@ pub fn plants() -> Vec<Plant> {
         watches::PLANTS,
         backup::PLANTS,
         control_plane::PLANTS,
+        simulated_servers::PLANTS,
         harness::PLANTS,
     ]
     .concat()
@@ -53,7 +55,7 @@ mod tests {
         let own = [INVARIANTS, MEMBERS, RECOVERY, PROCESS];
         for plant in plants() {
             let workload = chaos::workload::named(plant.tier.workload()).unwrap();
-            let is_of_servers = matches!(plant.tier, Tier::Kubernetes(_));
+            let is_of_servers = matches!(plant.tier, Tier::Kubernetes(_) | Tier::SimulatedServers(_));
             let is_whole = workload.tier == chaos::workload::Tier::Kubernetes;
             assert_eq!(is_of_servers, is_whole, "{}", plant.name);
             if let Expected::FoundBy(checkers) = plant.expected {
@@ -70,7 +72,7 @@ mod tests {
     #[test]
     fn a_plan_follows_from_its_seed() {
         for plant in plants() {
-            if let Tier::Simulated(simulated) = plant.tier {
+            if let Tier::Simulated(simulated) | Tier::SimulatedServers(simulated) = plant.tier {
                 assert_eq!(simulated.plan(3), simulated.plan(3), "{}", plant.name);
             }
         }
