@@ -76,3 +76,8 @@ fn informers_miss_nothing_over_a_kill_and_a_partition() {
 fn replicas_are_what_was_asked_for_after_kills_of_a_server_and_of_the_agents() {
     check("k-replicas", "kill,kill-agent", 16);
 }
+
+#[test]
+fn pods_are_bound_once_and_where_there_is_room_over_a_kill_and_a_partition() {
+    check("k-sched", "kill,partition", 16);
+}
