@@ -83,9 +83,14 @@ impl Build {
         Ok(Self { config, client, runtime, version, containerd, paths, node_ip })
     }
 
+    /// Returns what the node says of its machine.
+    fn machine(&self) -> node::Machine {
+        let told = self.config.machine.clone();
+        told.unwrap_or_else(|| node::machine(&self.config.data_dir))
+    }
+
     async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let machine = self.config.machine.clone();
-        let machine = machine.unwrap_or_else(|| node::machine(&self.config.data_dir));
+        let machine = self.machine();
         let description = NodeDescription {
             name: self.config.node_name.clone(),
             ip: self.node_ip,
