@@ -148,7 +148,7 @@ fn servers(world: &World) -> Result<Vec<Server>, Box<dyn std::error::Error>> {
     if world.control_plane.is_none() {
         return Ok(Vec::new());
     }
-    let process = SimProcess::new(&world.clients, 1, world.plan.voters);
+    let process = SimProcess::new(&world.clients, 1, &world.plan);
     let user = User::administrator();
     let servers = process.servers.iter().map(|host| {
         let dial = Arc::new(SignedIn { process: process.clone(), host: host.clone(), user: user.clone() });

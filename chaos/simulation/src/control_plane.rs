@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -16,6 +17,7 @@ use turmoil::net::{TcpListener, TcpStream};
 use crate::machine::{Machine, name};
 use crate::network::OfProcess;
 use crate::outside::SimOutside;
+use crate::plan::Plan;
 use crate::sign_in::{self, User};
 
 /// Port of the API on every member.
@@ -44,18 +46,21 @@ pub struct Process {
     pub servers: Vec<String>,
     /// Draws what the process draws by itself.
     pub seed: u64,
+    /// How long a lock stays with a leader that is silent.
+    pub lock_ttl: Duration,
 }
 
 impl Process {
     /// `start` counts the processes of the machine, which draw different numbers.
-    pub(crate) fn new(machine: &Arc<Machine>, start: u64, voters: usize) -> Self {
+    pub(crate) fn new(machine: &Arc<Machine>, start: u64, plan: &Plan) -> Self {
         // Other numbers than the store's member draws, which multiplies by another prime.
         let seed = machine.seed.wrapping_mul(10_009).wrapping_add(start);
         Self {
             machine: Arc::clone(machine),
             outside: SimOutside::shared(seed),
-            servers: (0..voters).map(name).collect(),
+            servers: (0..plan.voters).map(name).collect(),
             seed,
+            lock_ttl: Duration::from_millis(plan.lock_ttl_ms),
         }
     }
 

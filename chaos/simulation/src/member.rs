@@ -59,7 +59,7 @@ pub(crate) async fn run(world: Arc<World>, machine: Arc<Machine>) -> turmoil::Re
     match &world.control_plane {
         None => serving.await?,
         Some(control_plane) => {
-            let process = Process::new(&machine, start, world.plan.voters);
+            let process = Process::new(&machine, start, &world.plan);
             let server = control_plane.server(process, member);
             tokio::select! {
                 ended = serving => ended?,

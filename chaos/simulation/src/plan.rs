@@ -24,6 +24,9 @@ pub struct Plan {
     pub lasts_ms: u64,
     pub latency: Latency,
     pub store: StoreSettings,
+    /// How long the locks of controllers and scheduler live, in the `k8s` tier.
+    #[serde(default = "first_lock_ttl_ms")]
+    pub lock_ttl_ms: u64,
     pub faults: Vec<Planned>,
 }
 
@@ -137,6 +140,11 @@ pub enum Shape {
     Single,
     /// Clients do not reach it, other members do.
     FromClients,
+}
+
+/// What plans had before they said it.
+fn first_lock_ttl_ms() -> u64 {
+    5_000
 }
 
 impl Plan {

@@ -258,7 +258,7 @@ async fn agents(world: Arc<World>, control_plane: Arc<dyn ControlPlane>) -> turm
     if world.has_drifting_clocks {
         tokio::spawn(member::keep_rate(Arc::clone(&world.agents)));
     }
-    Ok(control_plane.agents(Process::new(&world.agents, start, world.plan.voters)).await?)
+    Ok(control_plane.agents(Process::new(&world.agents, start, &world.plan)).await?)
 }
 
 /// Steps until clients have finished.

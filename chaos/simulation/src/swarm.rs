@@ -11,6 +11,8 @@ use crate::workloads;
 /// The cluster forms in peace.
 const FIRST_FAULT_MS: u64 = 3_000;
 const LASTS_MS: u64 = 25_000;
+/// Shorter than in production, 15 s: a run is short, and leaders are to change in it. The least that controllers take.
+const LOCK_TTL_MS: u64 = 3_000;
 /// How much slower clients of whole servers are: a request of theirs makes many of the store.
 const SERVERS_SLOWER: u64 = 2;
 /// When a member dies for good: early enough that the new one works under faults as well.
@@ -55,6 +57,7 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
         lasts_ms: LASTS_MS,
         latency: Latency { min_us: 200, max_us },
         store,
+        lock_ttl_ms: LOCK_TTL_MS,
         faults,
     }
 }

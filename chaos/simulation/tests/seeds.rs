@@ -109,7 +109,10 @@ fn seeds_that_failed_once() -> Totals {
             let text = std::fs::read_to_string(&path).unwrap();
             let content: serde_json::Value = serde_json::from_str(&text).unwrap();
             let plan: Plan = serde_json::from_value(content.get("plan").unwrap().clone()).unwrap();
-            plans.push(plan);
+            // Those of whole servers are repeated where those are.
+            if !plan.is_of_servers() {
+                plans.push(plan);
+            }
         }
     }
     assert!(!plans.is_empty(), "no plan was found");

@@ -46,10 +46,10 @@ pub struct SwarmArgs {
     /// Numbers of voters, in turns
     #[arg(long, value_delimiter = ',', default_value = "3,5")]
     pub voters: Vec<usize>,
-    /// What clients do
+    /// What clients do: workloads of stores (`all`), or of whole servers (`k-…`; `k8s` for all of them)
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub workload: Vec<String>,
-    /// Kinds of faults; `all` or `none`
+    /// Kinds of faults; `all` those that go with the workloads, or `none`
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub nemesis: Vec<String>,
 }

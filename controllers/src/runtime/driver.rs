@@ -70,6 +70,14 @@ struct Keys {
     parked: HashSet<ObjectKey>,
 }
 
+impl Keys {
+    /// Returns when there will be something to start by itself. Never while no further key can be worked on: one that is due would wake
+    /// the loop again and again, and it could not take it; whoever ends first wakes it.
+    fn wakes_at(&self, working: usize, working_max: usize) -> Option<Instant> {
+        self.queue.next_due().filter(|_| working < working_max)
+    }
+}
+
 /// How the work on a key ended.
 struct Finished {
     key: ObjectKey,
@@ -146,7 +154,7 @@ impl<C: Controller> Driver<C> {
     }
 
     async fn next_step(&mut self, work: &mut JoinSet<Finished>) -> Step {
-        let due = self.keys.queue.next_due();
+        let due = self.keys.wakes_at(work.len(), C::CONCURRENCY);
         tokio::select! {
             Some(keys) = self.feeds.next() => Step::Keys(keys),
             Some(finished) = join_next(work) => Step::Finished(finished),
@@ -285,5 +293,18 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => pending().fuse().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_due_wakes_nobody_while_it_cannot_be_taken() {
+        let (mut keys, due) = (Keys::default(), Instant::now());
+        keys.queue.add_at(ObjectKey::new("a", "b"), due);
+        assert_eq!(keys.wakes_at(15, 16), Some(due));
+        assert_eq!(keys.wakes_at(16, 16), None);
     }
 }

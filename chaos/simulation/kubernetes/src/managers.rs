@@ -1,7 +1,5 @@
 //! Controllers and scheduler of a process, which contend with those of the others for their locks.
 
-use std::time::Duration;
-
 use client::Client;
 use controllers::scheduler;
 use simulation::control_plane::Process;
@@ -10,8 +8,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How long a lock stays with a leader that is silent. Shorter than in production: a run is short, and leaders are to change in it.
-const LOCK_TTL: Duration = Duration::from_secs(5);
 /// Stands in the place of the CA's certificate, which differs from run to run, where it is published.
 const CA: &str = "the simulator has no TLS";
 
@@ -25,7 +21,7 @@ pub(crate) fn start(process: &Process, stop: &CancellationToken) -> anyhow::Resu
     let config = controllers::Config {
         identity: identity.clone(),
         ca_pem: CA.to_owned(),
-        lease_duration: LOCK_TTL,
+        lease_duration: process.lock_ttl,
         ..controllers::Config::default()
     };
     let running = controllers::run(config, client(process, "system:kube-controller-manager")?, stop.clone());
@@ -34,7 +30,8 @@ pub(crate) fn start(process: &Process, stop: &CancellationToken) -> anyhow::Resu
             warn!(%error, "controllers do not run");
         }
     });
-    let config = scheduler::Config { lock_ttl: LOCK_TTL, ..scheduler::Config::new(identity, process.seed) };
+    let config =
+        scheduler::Config { lock_ttl: process.lock_ttl, ..scheduler::Config::new(identity, process.seed) };
     loops.spawn(scheduler::run(config, client(process, "system:kube-scheduler")?, stop.clone()));
     Ok(loops)
 }

@@ -1,11 +1,11 @@
-//! Seeds of whole servers for every test run: fixed ones of each workload, and some of them twice.
+//! Seeds of whole servers for every test run: fixed ones of each workload, those that once failed, and some twice.
 //!
 //! `cargo test --release -p simulation-kubernetes` runs all; `-- --exact NAME` runs one. What fails prints its command; this program
 //! takes it, too: `sim --plan …`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test harness")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chaos::cli::{ShrinkArgs, SimArgs, SwarmArgs};
@@ -17,8 +17,11 @@ use simulation_kubernetes::SIMULATOR;
 type Test = (&'static str, fn() -> Totals);
 
 /// Each test with what it simulates.
-const TESTS: [Test; 2] =
-    [("fixed_seeds", fixed_seeds), ("equal_seeds_leave_equal_traces", equal_seeds_leave_equal_traces)];
+const TESTS: [Test; 3] = [
+    ("fixed_seeds", fixed_seeds),
+    ("seeds_that_failed_once", seeds_that_failed_once),
+    ("equal_seeds_leave_equal_traces", equal_seeds_leave_equal_traces),
+];
 
 /// Workloads, each with its first seed and the number of seeds.
 const FIXED: [(&str, u64, u64); 6] = [
@@ -74,6 +77,21 @@ fn fixed_seeds() -> Totals {
     run("fixed", &FIXED, false)
 }
 
+fn seeds_that_failed_once() -> Totals {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap().join("chaos/seeds");
+    let mut plans = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let content: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let plan: Plan = serde_json::from_value(content.get("plan").unwrap().clone()).unwrap();
+        if plan.is_of_servers() {
+            plans.push(plan);
+        }
+    }
+    assert!(!plans.is_empty(), "no plan was found");
+    carry_out("failed-once", &plans, false)
+}
+
 fn equal_seeds_leave_equal_traces() -> Totals {
     run("twice", &TWICE, true)
 }
@@ -84,8 +102,12 @@ fn plans(workload: &str, first: u64, count: u64) -> Vec<Plan> {
 }
 
 fn run(name: &str, seeds: &[(&str, u64, u64)], meta: bool) -> Totals {
-    let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let plans: Vec<Plan> =
         seeds.iter().flat_map(|(workload, first, count)| plans(workload, *first, *count)).collect();
-    simulate(&plans, &Orders { output, keep: false, meta, width: width(None), limit: None }).unwrap()
+    carry_out(name, &plans, meta)
+}
+
+fn carry_out(name: &str, plans: &[Plan], meta: bool) -> Totals {
+    let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    simulate(plans, &Orders { output, keep: false, meta, width: width(None), limit: None }).unwrap()
 }
