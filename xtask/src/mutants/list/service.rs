@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "acknowledged-unsynced",
         file: "store/src/wal/core.rs",
-        original: "self.sync_file()?;\n            self.active.synced = self.active.end;",
+        original: "self.sync_file(self.active.sequence)?;\n            self.active.synced = self.active.end;",
         mutated: "self.active.synced = self.active.end;",
         breaks: "records are acknowledged before they are durable",
         killed_by: &[
