@@ -204,7 +204,10 @@ mod tests {
     fn an_unknown_name_is_answered_with_those_there_are() {
         let error = asked(&["weed"], &[]).unwrap_err();
         assert!(error.starts_with("--only weed: choose from ") && error.contains(all()[0].name), "{error}");
-        assert_eq!(asked(&[], &["unreal"]).unwrap_err(), "--tier unreal: choose from sim, real, k8s");
+        assert_eq!(
+            asked(&[], &["unreal"]).unwrap_err(),
+            "--tier unreal: choose from sim, real, k8s, k8s-sim"
+        );
     }
 
     #[test]
