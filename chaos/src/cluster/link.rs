@@ -75,12 +75,25 @@ impl Network {
     /// # Errors
     /// When tc does not say.
     pub fn packets_held(&self, member: usize) -> anyhow::Result<u64> {
+        self.counted(member, "overlimits")
+    }
+
+    /// Returns how many packets a narrow link has carried, both ways.
+    ///
+    /// # Errors
+    /// When tc does not say.
+    pub fn packets_carried(&self, member: usize) -> anyhow::Result<u64> {
+        self.counted(member, "bytes")
+    }
+
+    /// Returns the sum of the numbers that stand behind a word of tc's.
+    fn counted(&self, member: usize, word: &str) -> anyhow::Result<u64> {
         let ends = self.ends(member);
-        let held = ends.iter().map(|(namespace, end)| {
+        let counted = ends.iter().map(|(namespace, end)| {
             let shown = run("tc", &["-s", "-n", namespace, "qdisc", "show", "dev", end], "")?;
-            number_behind("overlimits", &shown).context("tc shows no count")
+            number_behind(word, &shown).context("tc shows no count")
         });
-        held.sum()
+        counted.sum()
     }
 
     /// Returns both ends of a member's link, each with its namespace.

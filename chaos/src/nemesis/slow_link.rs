@@ -33,8 +33,11 @@ impl Fault for SlowLink {
     }
 
     async fn end(&mut self, site: &mut Site<'_>) -> anyhow::Result<Option<Value>> {
-        let held = site.network.packets_held(self.member)?;
+        // All that came went through it. How much had to wait is told as well, but a member that hardly speaks for a second, as where
+        // nobody leads, has nothing that waits.
+        let (carried, held) =
+            (site.network.packets_carried(self.member)?, site.network.packets_held(self.member)?);
         site.network.widen(self.member)?;
-        Ok((held > 0).then(|| json!({ "packets_held_back": held })))
+        Ok((carried > 0).then(|| json!({ "packets_carried": carried, "packets_held_back": held })))
     }
 }
