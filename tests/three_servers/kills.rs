@@ -3,7 +3,7 @@
 //! Each server must die at least once as the store's leader and once as a follower. The leader is what the servers say of
 //! themselves: one calls itself leader, the others do not, all in one term; after its death there is a leader in a later term.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -82,8 +82,11 @@ impl<'a> Census<'a> {
         self.runtime.block_on(self.clients[server].request_text(request)).ok()
     }
 
-    fn is_ready(&self, server: &str) -> bool {
-        self.get(server, "/readyz").is_some()
+    /// Returns what a server that is not ready says of itself.
+    fn unready(&self, server: &str) -> Option<String> {
+        let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+        let answer = self.runtime.block_on(self.clients[server].request_text(request));
+        answer.err().map(|error| format!("{server}: {error}"))
     }
 
     fn word(&self, server: &'static str) -> Option<Word> {
@@ -172,8 +175,16 @@ impl Killer<'_> {
         let writers = self.writers;
         self.cluster
             .wait("every writer writes again", PATIENCE, |_| writers.ledger().recovery(at).len() == WRITERS);
+        let said = RefCell::new(String::new());
         self.wait_for("the servers are ready", |census| {
-            SERVERS.into_iter().all(|server| census.is_ready(server)).then_some(())
+            let unready = SERVERS.into_iter().find_map(|server| census.unready(server));
+            let is_ready = unready.is_none();
+            if let Some(now) = unready
+                && said.replace(now.clone()) != now
+            {
+                println!("not ready: {now}");
+            }
+            is_ready.then_some(())
         });
         let ready = at.elapsed();
         let recovery = self.writers.ledger().recovery(at);

@@ -11,6 +11,7 @@ pub mod run;
 
 pub mod command;
 mod farm;
+pub mod harness;
 pub mod plants;
 mod shrink;
 mod workloads;

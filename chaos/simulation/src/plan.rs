@@ -245,7 +245,7 @@ impl Kind {
     }
 }
 
-/// Reads a plan.
+/// Reads a plan, alone in its file or with what is told of it, as in `chaos/seeds`.
 ///
 /// # Errors
 /// One line that says what is wrong with the file.
@@ -253,7 +253,10 @@ pub fn read(path: &std::path::Path) -> anyhow::Result<Plan> {
     use anyhow::Context;
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the plan {}", path.display()))?;
-    let plan: Plan = serde_json::from_str(&text).with_context(|| format!("{} is no plan", path.display()))?;
+    let is_no_plan = || format!("{} is no plan", path.display());
+    let mut content: serde_json::Value = serde_json::from_str(&text).with_context(is_no_plan)?;
+    let saved = content.get_mut("plan").map(serde_json::Value::take);
+    let plan: Plan = serde_json::from_value(saved.unwrap_or(content)).with_context(is_no_plan)?;
     anyhow::ensure!(
         plan.format == FORMAT,
         "{} has format {}, and this program reads {FORMAT}",

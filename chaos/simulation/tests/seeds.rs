@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use chaos::cli::{ShrinkArgs, SimArgs, SwarmArgs};
-use clap::Parser;
-use simulation::SIMULATOR;
+use chaos::cli::SwarmArgs;
 use simulation::command::{Orders, Totals, drawn, simulate, width};
 use simulation::plan::Plan;
-
-type Test = (&'static str, fn() -> Totals);
+use simulation::{SIMULATOR, harness};
 
 /// Each test with what it simulates.
-const TESTS: [Test; 4] = [
+const TESTS: [harness::Test; 4] = [
     ("fixed_seeds", fixed_seeds),
     ("fresh_seeds", fresh_seeds),
     ("seeds_that_failed_once", seeds_that_failed_once),
@@ -33,44 +30,8 @@ const REPLACED_MAX: u64 = 2;
 const FRESH_LIMIT: Duration = Duration::from_secs(90);
 const TWICE: u64 = 3;
 
-/// A run of one plan comes back to this program.
-#[derive(Parser)]
-enum Commands {
-    Sim(Box<SimArgs>),
-    Shrink(Box<ShrinkArgs>),
-}
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let word = |word: &str| arguments.iter().any(|argument| argument == word);
-    if arguments.first().is_some_and(|first| first == "sim" || first == "shrink") {
-        let code = match Commands::parse() {
-            Commands::Sim(args) => (SIMULATOR.sim)(&args),
-            Commands::Shrink(args) => (SIMULATOR.shrink)(&args),
-        };
-        return ExitCode::from(code.unwrap());
-    }
-    // Test runners ask a harness what it holds.
-    if word("--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let exact = arguments.iter().skip_while(|argument| *argument != "--exact").nth(1);
-    let part = arguments.first().filter(|first| !first.starts_with('-'));
-    let chosen = TESTS.iter().filter(|(name, _)| {
-        exact.is_none_or(|exact| exact == name) && part.is_none_or(|part| name.contains(part.as_str()))
-    });
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in chosen {
-        let totals = test();
-        let verdict = if totals.code() == 0 { "ok" } else { "FAILED" };
-        println!("{}", totals.line());
-        println!("test {name} ... {verdict}");
-        if totals.code() == 0 { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    harness::main(&SIMULATOR, &TESTS)
 }
 
 fn fixed_seeds() -> Totals {
@@ -101,21 +62,8 @@ fn equal_seeds_leave_equal_traces() -> Totals {
 }
 
 fn seeds_that_failed_once() -> Totals {
-    let folder = repository().join("chaos/seeds");
-    let mut plans = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let content: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let plan: Plan = serde_json::from_value(content.get("plan").unwrap().clone()).unwrap();
-            // Those of whole servers are repeated where those are.
-            if !plan.is_of_servers() {
-                plans.push(plan);
-            }
-        }
-    }
-    assert!(!plans.is_empty(), "no plan was found");
+    // Those of whole servers are repeated where those are.
+    let plans = harness::saved(repository(), |plan| !plan.is_of_servers());
     run("failed-once", &plans, None, false)
 }
 

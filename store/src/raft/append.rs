@@ -9,6 +9,7 @@ use openraft::entry::RaftEntry;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::StreamAppendResult;
 use proto::raft as wire;
+use tokio_util::sync::DropGuard;
 use tonic::Status;
 
 use super::convert::{self, Malformed};
@@ -70,6 +71,8 @@ impl Sent {
 pub(super) struct Answers {
     pub(super) responses: tonic::Streaming<wire::AppendResponse>,
     pub(super) sent: Sent,
+    /// Nobody asks for another request once nobody waits for its answer.
+    pub(super) _given_up: DropGuard,
 }
 
 type RpcError = RPCError<TypeConfig>;

@@ -17,6 +17,7 @@ use openraft::raft::TransferLeaderRequest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::network::while_held;
 use super::node::Node;
 
 /// A leader that has ended, and until when this member tries to be faster than election timeouts.
@@ -71,7 +72,8 @@ async fn ended(node: &Node, leader: u64) {
     loop {
         let mut pause = node.timing().heartbeat();
         if let Some(mut peer) = node.peer(leader) {
-            if let Ok(mut refusals) = peer.propose(stream::pending()).await {
+            let (nothing, _held) = while_held(stream::pending());
+            if let Ok(mut refusals) = peer.propose(nothing).await {
                 while let Ok(Some(_)) = refusals.message().await {}
                 // A process that ends may close its connections before its port.
                 pause = moment(node);

@@ -18,6 +18,7 @@ use proto::raft as wire;
 use proto::raft::peer_client::PeerClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -279,6 +280,12 @@ async fn in_time<T>(
     }
 }
 
+/// Returns requests that end when the guard is dropped: the transport goes on to take those of a call whose answers nobody reads.
+pub(super) fn while_held<S: Stream>(requests: S) -> (impl Stream<Item = S::Item>, DropGuard) {
+    let given_up = CancellationToken::new();
+    (requests.take_until(given_up.clone().cancelled_owned()), given_up.drop_guard())
+}
+
 /// Whether a failed call surely never reached the peer, because there was no connection.
 pub(crate) fn never_sent(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
@@ -336,18 +343,21 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             return stream_append_sequential(self, input, option);
         }
         let sent = Sent::default();
-        let request = self.request(sent.messages(coalesce(input, self.target.id)));
+        // openraft's next call reads its requests where this one does.
+        let (input, given_up) = while_held(input);
+        let request = self.request(sent.messages(coalesce(input.boxed(), self.target.id)));
         Box::pin(async move {
             let call = self.client.stream_append(request);
             let responses = match in_time(ANSWER_TIMEOUT, call).await {
                 Ok(responses) => responses,
                 Err(status) => {
+                    drop(given_up);
                     // openraft's own pause begins with the first request of a stream, and none was asked for.
                     tokio::time::sleep(BACKOFF).await;
                     return Err(rpc_error(status));
                 }
             };
-            let answers = Answers { responses, sent };
+            let answers = Answers { responses, sent, _given_up: given_up };
             let answers = stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
@@ -451,4 +461,72 @@ async fn snapshot_parts(
 
 fn part(part: wire::snapshot_part::Part) -> wire::SnapshotPart {
     wire::SnapshotPart { part: Some(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::TcpNet;
+
+    /// Requests of which there are none yet, and word of when nobody can ask for one any more.
+    struct Waiting {
+        _asked: tokio::sync::oneshot::Sender<()>,
+    }
+
+    impl Stream for Waiting {
+        type Item = AppendRequest;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<AppendRequest>> {
+            Poll::Pending
+        }
+    }
+
+    /// Answers the first call of a connection with the head of a response, and says no more.
+    async fn answer_one(mut connection: TcpStream) -> io::Result<TcpStream> {
+        const FRAME_HEAD_BYTES: usize = 9;
+        const HEADERS: u8 = 1;
+        const END_HEADERS: u8 = 4;
+        let mut preface = [0; 24];
+        connection.read_exact(&mut preface).await?;
+        connection.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+        loop {
+            let mut head = [0; FRAME_HEAD_BYTES];
+            connection.read_exact(&mut head).await?;
+            let [a, b, c, kind, ..] = head;
+            let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap()];
+            connection.read_exact(&mut payload).await?;
+            if kind == HEADERS {
+                // :status 200 and content-type, as HPACK's static table numbers them.
+                let fields = [&[0x88, 0x5f, 16], b"application/grpc".as_slice()].concat();
+                let length = u8::try_from(fields.len()).unwrap();
+                connection.write_all(&[0, 0, length, HEADERS, END_HEADERS, 0, 0, 0, 1]).await?;
+                connection.write_all(&fields).await?;
+                return Ok(connection);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_given_up_takes_no_more_requests() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move { answer_one(listener.accept().await?.0).await });
+        let identity = Identity { cluster_id: 1, member_id: 1, incarnation: 1 };
+        let member = Member { peer_urls: vec![url], ..Member::default() };
+        let mut peer = Peers::new(Arc::new(TcpNet::default()), identity).client(2, &member);
+        let (asked, left) = tokio::sync::oneshot::channel();
+        let requests = Waiting { _asked: asked };
+        let answers = peer.stream_append(requests, RPCOption::new(ANSWER_TIMEOUT)).await;
+        let _connection = serving.await.unwrap().unwrap();
+        // Its connection stays as it is.
+        drop(answers.ok().expect("the call was answered"));
+        let left = tokio::time::timeout(KEEP_ALIVE_TIMEOUT / 2, left).await;
+        assert!(left.is_ok(), "the call that was given up would take the requests of the next one");
+    }
 }

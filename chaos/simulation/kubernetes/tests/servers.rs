@@ -8,16 +8,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chaos::cli::{ShrinkArgs, SimArgs, SwarmArgs};
-use clap::Parser;
+use chaos::cli::SwarmArgs;
 use simulation::command::{Orders, Totals, drawn, simulate, width};
+use simulation::harness;
 use simulation::plan::Plan;
 use simulation_kubernetes::SIMULATOR;
 
-type Test = (&'static str, fn() -> Totals);
-
 /// Each test with what it simulates.
-const TESTS: [Test; 3] = [
+const TESTS: [harness::Test; 3] = [
     ("fixed_seeds", fixed_seeds),
     ("seeds_that_failed_once", seeds_that_failed_once),
     ("equal_seeds_leave_equal_traces", equal_seeds_leave_equal_traces),
@@ -34,43 +32,8 @@ const FIXED: [(&str, u64, u64); 6] = [
 ];
 const TWICE: [(&str, u64, u64); 3] = [("k-replicas", 24, 1), ("k-sched", 35, 1), ("k-listwatch", 11, 1)];
 
-/// A run of one plan comes back to this program.
-#[derive(Parser)]
-enum Commands {
-    Sim(Box<SimArgs>),
-    Shrink(Box<ShrinkArgs>),
-}
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == "sim" || first == "shrink") {
-        let code = match Commands::parse() {
-            Commands::Sim(args) => (SIMULATOR.sim)(&args),
-            Commands::Shrink(args) => (SIMULATOR.shrink)(&args),
-        };
-        return ExitCode::from(code.unwrap());
-    }
-    // Test runners ask a harness what it holds.
-    if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let exact = arguments.iter().skip_while(|argument| *argument != "--exact").nth(1);
-    let part = arguments.first().filter(|first| !first.starts_with('-'));
-    let chosen = TESTS.iter().filter(|(name, _)| {
-        exact.is_none_or(|exact| exact == name) && part.is_none_or(|part| name.contains(part.as_str()))
-    });
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in chosen {
-        let totals = test();
-        let verdict = if totals.code() == 0 { "ok" } else { "FAILED" };
-        println!("{}", totals.line());
-        println!("test {name} ... {verdict}");
-        if totals.code() == 0 { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    harness::main(&SIMULATOR, &TESTS)
 }
 
 fn fixed_seeds() -> Totals {
@@ -78,17 +41,8 @@ fn fixed_seeds() -> Totals {
 }
 
 fn seeds_that_failed_once() -> Totals {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap().join("chaos/seeds");
-    let mut plans = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        let content: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let plan: Plan = serde_json::from_value(content.get("plan").unwrap().clone()).unwrap();
-        if plan.is_of_servers() {
-            plans.push(plan);
-        }
-    }
-    assert!(!plans.is_empty(), "no plan was found");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
+    let plans = harness::saved(repository, Plan::is_of_servers);
     carry_out("failed-once", &plans, false)
 }
 

@@ -461,6 +461,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
+        name: "given-up-call-lingers",
+        file: "store/src/raft/network.rs",
+        original: "(requests.take_until(given_up.clone().cancelled_owned()), given_up.drop_guard())",
+        mutated: "(requests.take_until(CancellationToken::new().cancelled_owned()), given_up.drop_guard())",
+        breaks: "a call whose answers nobody reads takes the entries that the next one should send: the member gets none",
+        killed_by: &["lib raft::network::tests::a_call_that_was_given_up_takes_no_more_requests"],
+    },
+    Mutant {
         name: "hole-taken",
         file: "store/src/raft/convert.rs",
         original: "if is_consecutive(&request) { Ok(request) } else { Err(Malformed(\"order of entries\")) }",
