@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,9 @@ pub struct ServerPorts {
 /// When fewer are free than are needed.
 pub fn choose(servers: u32) -> Result<Vec<ServerPorts>> {
     let mut candidates = candidates(&ephemeral());
-    candidates.shuffle(&mut rand::rng());
+    // Clusters that start at the same time look elsewhere.
+    let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
+    candidates.shuffle(&mut StdRng::seed_from_u64(seed));
     // All stay bound until the last is chosen, as another cluster may choose beside this one.
     let mut free = candidates.into_iter().filter_map(|port| {
         let held = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).ok()?;

@@ -22,6 +22,9 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 const KEYS: u32 = 30;
+/// A client that saves does so at the tenth of so many turns: a short run has saved something, too.
+const TURNS_PER_SNAPSHOT: u64 = 50;
+const TURN_OF_SNAPSHOT: u64 = 10;
 
 struct Snapshots {
     prefix: String,
@@ -66,19 +69,20 @@ struct Generator {
     prefix: String,
     random: StdRng,
     values: Counter,
+    turns: Counter,
     snapshots: Counter,
 }
 
 impl Generator {
     fn new(setup: &Setup) -> Self {
         let random = StdRng::seed_from_u64(setup.seed);
-        let (values, snapshots) = (Counter::default(), Counter::default());
-        Self { prefix: setup.prefix.clone(), random, values, snapshots }
+        let (values, turns, snapshots) = (Counter::default(), Counter::default(), Counter::default());
+        Self { prefix: setup.prefix.clone(), random, values, turns, snapshots }
     }
 
     /// The number of the next snapshot, if it is time for one.
     fn next_snapshot(&mut self) -> Option<u64> {
-        self.random.random_bool(0.02).then(|| self.snapshots.next())
+        (self.turns.next() % TURNS_PER_SNAPSHOT == TURN_OF_SNAPSHOT).then(|| self.snapshots.next())
     }
 
     fn next_request(&mut self) -> Request {
