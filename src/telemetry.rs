@@ -12,6 +12,11 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 const DEFAULT_LEVEL: &str = "info";
 /// Of these only what is degraded: openraft logs each state change at info, which is noise here.
 const QUIET: [&str; 5] = ["openraft", "hyper", "h2", "tower", "rustls"];
+/// These warn of every message to a member that does not answer, hundreds in a second; the store says it once.
+const REPETITIVE: [&str; 3] =
+    ["openraft::core::heartbeat", "openraft::replication", "openraft::engine::handler::replication_handler"];
+/// While a member stops it reports whatever still comes in, entries and all. That raft has ended otherwise the store says itself.
+const MUTE: &str = "openraft::raft::raft_inner";
 
 /// Logs to standard error.
 pub fn start() {
@@ -56,16 +61,20 @@ fn default_filter(level: &str) -> String {
     // Who wants errors only wants no warnings of libraries.
     let of_libraries = if level == "error" { "error" } else { "warn" };
     let quiet = QUIET.map(|library| format!(",{library}={of_libraries}")).concat();
-    format!("{level}{quiet}")
+    let repetitive = REPETITIVE.map(|part| format!(",{part}=error")).concat();
+    format!("{level}{quiet}{repetitive},{MUTE}=off")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::default_filter;
+    use super::{REPETITIVE, default_filter};
 
     #[test]
     fn libraries_are_quiet_whatever_the_level_is() {
         assert!(default_filter("debug").starts_with("debug,openraft=warn,"));
         assert!(default_filter("error").starts_with("error,openraft=error,"));
+        for part in REPETITIVE {
+            assert!(default_filter("info").contains(&format!(",{part}=error,")));
+        }
     }
 }

@@ -18,6 +18,7 @@
 //! - [`read_index`]: one confirmation of leadership for all who read.
 //! - [`lost_leader`]: a leader whose process has ended is replaced before its silence would tell.
 //! - [`request`]: a command and the feature level that it needs.
+//! - [`silence`]: a member that does not answer its leader is told once.
 //! - [`slow`]: where the time of slow requests went.
 //! - [`together`]: whether log and database are of one piece.
 //! - [`tuning`]: what openraft is told.
@@ -42,6 +43,7 @@ pub(crate) mod reconfigure;
 pub(crate) mod request;
 mod saved_index;
 pub(crate) mod server;
+mod silence;
 pub(crate) mod slow;
 pub(crate) mod snapshot;
 pub(crate) mod state_machine;

@@ -27,6 +27,7 @@ use super::address_book::{AddressBook, Target};
 use super::append::{self, ANSWER_TIMEOUT, Answers, Sent};
 use super::coalesce::coalesce;
 use super::convert::{self, Malformed, VoteKind};
+use super::silence::{Change, Silence};
 use super::snapshot::{self, SnapshotData};
 use super::state_machine::SnapshotOf;
 use super::types::{AppendRequest, AppendResponse, Member, TypeConfig, Vote, VoteRequest, VoteResponse};
@@ -83,7 +84,14 @@ impl Peers {
         let client = PeerClient::new(self.channel(target.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Peer { client, target, own: self.identity, appending: Appending::Pipelined, call: None }
+        Peer {
+            client,
+            target,
+            own: self.identity,
+            appending: Appending::Pipelined,
+            call: None,
+            silence: Silence::default(),
+        }
     }
 
     fn channel(&self, target: Target) -> Channel {
@@ -137,13 +145,21 @@ pub(crate) struct Peer {
     own: Identity,
     appending: Appending,
     call: Option<OpenCall>,
+    silence: Silence,
 }
 
 impl Clone for Peer {
-    /// Shares the connection; a call has one owner.
+    /// Shares the connection; a call has one owner, and so has what was said of silence.
     fn clone(&self) -> Self {
         let (client, target) = (self.client.clone(), self.target.clone());
-        Self { client, target, own: self.own, appending: self.appending, call: None }
+        Self {
+            client,
+            target,
+            own: self.own,
+            appending: self.appending,
+            call: None,
+            silence: Silence::default(),
+        }
     }
 }
 
@@ -258,6 +274,20 @@ impl Peer {
         Ok(answer)
     }
 
+    /// Logs that the member does not answer any more, or again.
+    fn tell_silence(&mut self, error: Option<&Status>) {
+        let member = format!("{:x}", self.target.id);
+        match (self.silence.note(error.is_none()), error) {
+            (Some(Change::Began), Some(error)) => {
+                tracing::warn!(member, error = error.message(), "a member does not answer");
+            }
+            (Some(Change::Ended(silence)), _) => {
+                tracing::info!(member, after = ?silence, "a member answers again");
+            }
+            (Some(Change::Began) | None, _) => {}
+        }
+    }
+
     async fn ask_vote(
         &mut self,
         rpc: &VoteRequest,
@@ -323,11 +353,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             return Err(append::purged());
         }
         let exchange = self.exchange(convert::append_request_to_wire(&rpc));
-        let response = match tokio::time::timeout(option.soft_ttl(), exchange).await {
-            Ok(response) => response.map_err(rpc_error)?,
-            Err(_) => return Err(rpc_error(Status::deadline_exceeded("the peer did not answer in time"))),
-        };
-        convert::append_response(response).map_err(malformed)
+        let response = tokio::time::timeout(option.soft_ttl(), exchange)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the peer did not answer in time")));
+        self.tell_silence(response.as_ref().err());
+        convert::append_response(response.map_err(rpc_error)?).map_err(malformed)
     }
 
     /// Pipelines requests on one call; answers come in the same order.
