@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
+use apiserver::ServiceRanges;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -15,8 +16,6 @@ use serde::{Deserialize, Serialize};
 
 /// Below are the ports of well-known services.
 const FIRST: u16 = 10_000;
-/// Where services of type `NodePort` get theirs.
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 /// What Linux starts with.
 const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 const EPHEMERAL_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -33,22 +32,17 @@ pub struct ServerPorts {
 /// # Errors
 /// When fewer are free than are needed.
 pub fn choose(servers: u32) -> Result<Vec<ServerPorts>> {
-    let mut candidates = candidates(&ephemeral());
+    let count = usize::try_from(servers)? * 2;
     // Clusters that start at the same time look elsewhere.
     let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
-    candidates.shuffle(&mut StdRng::seed_from_u64(seed));
-    // All stay bound until the last is chosen, as another cluster may choose beside this one.
-    let mut free = candidates.into_iter().filter_map(|port| {
-        let held = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).ok()?;
-        Some((port, held))
-    });
-    let mut held = Vec::new();
-    for _server in 0..servers {
-        held.extend(free.by_ref().take(2));
-    }
-    let ports: Vec<u16> = held.iter().map(|(port, _held)| *port).collect();
+    let candidates = candidates(&ephemeral(), &mut StdRng::seed_from_u64(seed));
+    let bind = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).ok();
+    // All stay bound until the last is chosen.
+    let held: Vec<TcpListener> = candidates.into_iter().filter_map(bind).take(count).collect();
+    ensure!(held.len() == count, "fewer than {count} ports are free");
+    let ports: Vec<u16> =
+        held.iter().map(|held| Ok(held.local_addr()?.port())).collect::<std::io::Result<_>>()?;
     let (pairs, _) = ports.as_chunks::<2>();
-    ensure!(u32::try_from(pairs.len()) == Ok(servers), "fewer than {} ports are free", 2 * servers);
     Ok(pairs.iter().map(|&[api, peer]| ServerPorts { api, peer }).collect())
 }
 
@@ -63,12 +57,13 @@ fn parse(text: &str) -> Option<RangeInclusive<u16>> {
     Some(low.parse().ok()?..=high.trim_start().parse().ok()?)
 }
 
-/// Returns the ports to choose from; where the kernel gives away all of them, any will have to do.
-fn candidates(ephemeral: &RangeInclusive<u16>) -> Vec<u16> {
-    let usable = |port: &u16| !NODE_PORTS.contains(port);
-    let kept: Vec<u16> =
-        (FIRST..=u16::MAX).filter(|port| usable(port) && !ephemeral.contains(port)).collect();
-    if kept.is_empty() { (FIRST..=u16::MAX).filter(usable).collect() } else { kept }
+/// Returns the ports to choose from, in this order: last those that the kernel gives away, for machines where it does so with all.
+fn candidates(ephemeral: &RangeInclusive<u16>, random: &mut StdRng) -> Vec<u16> {
+    let (first, last) = ServiceRanges::default().node_ports;
+    let mut ports: Vec<u16> = (FIRST..=u16::MAX).filter(|port| !(first..=last).contains(port)).collect();
+    ports.shuffle(random);
+    ports.sort_by_key(|port| ephemeral.contains(port));
+    ports
 }
 
 #[cfg(test)]
@@ -78,21 +73,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_not_those_that_the_kernel_or_a_service_gets() {
-        let chosen = choose(7).unwrap();
-        let ports: BTreeSet<u16> = chosen.iter().flat_map(|ports| [ports.api, ports.peer]).collect();
-        assert_eq!((chosen.len(), ports.len()), (7, 14));
-        let given_away = ephemeral();
-        for port in ports {
-            assert!(!given_away.contains(&port) && !NODE_PORTS.contains(&port), "{port}");
-        }
+    fn ports_that_the_kernel_gives_away_come_last_and_those_of_services_never() {
+        let candidates = candidates(&EPHEMERAL, &mut StdRng::seed_from_u64(1));
+        let kept = candidates.iter().position(|port| EPHEMERAL.contains(port)).unwrap();
+        let (safe, given_away) = candidates.split_at(kept);
+        // 10 000 to 29 999 and 61 000 to 65 535.
+        assert_eq!((safe.len(), given_away.len()), (24_536, 28_232));
+        assert!(given_away.iter().all(|port| EPHEMERAL.contains(port)));
+        assert!(!candidates.contains(&30_000) && !candidates.contains(&32_767));
+        assert!(!safe.is_sorted(), "clusters that start together would take the same ports");
     }
 
     #[test]
-    fn any_port_will_do_where_the_kernel_gives_away_all() {
-        assert_eq!(parse("32768\t60999\n"), Some(32_768..=60_999));
+    fn all_ports_differ_and_are_free() {
+        let chosen = choose(7).unwrap();
+        let ports: BTreeSet<u16> = chosen.iter().flat_map(|ports| [ports.api, ports.peer]).collect();
+        assert_eq!(ports.len(), 14);
+    }
+
+    #[test]
+    fn the_range_of_the_kernel_is_read() {
+        assert_eq!(parse("1024\t65535\n"), Some(1024..=65_535));
         assert_eq!(parse("32768"), None);
-        assert_eq!(candidates(&(10_000..=65_000)).first(), Some(&65_001));
-        assert_eq!(candidates(&(1024..=u16::MAX)).first(), Some(&FIRST));
     }
 }

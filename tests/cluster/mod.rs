@@ -74,6 +74,11 @@ impl Cluster {
         fs::read_to_string(self.data_dir.with_extension("up.log")).unwrap_or_default()
     }
 
+    /// What a process of the cluster logged so far.
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.data_dir.join("logs").join(format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// Prints the end of every log: the directory goes with the test.
     fn print_logs(&self) {
         for entry in fs::read_dir(self.data_dir.join("logs")).into_iter().flatten().flatten() {

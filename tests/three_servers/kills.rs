@@ -77,20 +77,18 @@ impl<'a> Census<'a> {
         Self { runtime, clients: SERVERS.into_iter().map(client).collect() }
     }
 
-    fn get(&self, server: &str, path: &str) -> Option<String> {
+    fn get(&self, server: &str, path: &str) -> Result<String, kube::Error> {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
-        self.runtime.block_on(self.clients[server].request_text(request)).ok()
+        self.runtime.block_on(self.clients[server].request_text(request))
     }
 
     /// Returns what a server that is not ready says of itself.
     fn unready(&self, server: &str) -> Option<String> {
-        let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
-        let answer = self.runtime.block_on(self.clients[server].request_text(request));
-        answer.err().map(|error| format!("{server}: {error}"))
+        self.get(server, "/readyz").err().map(|error| format!("{server}: {error}"))
     }
 
     fn word(&self, server: &'static str) -> Option<Word> {
-        let text = self.get(server, "/metrics")?;
+        let text = self.get(server, "/metrics").ok()?;
         let number = |name: &str| -> Option<u64> {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
         };

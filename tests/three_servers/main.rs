@@ -68,6 +68,7 @@ fn acknowledged_objects_survive_the_kill_of_every_server_as_leader_and_as_follow
     drop(watches);
     cluster.stop();
     check_outages(&kills);
+    check_logs(&cluster, kills.len());
 }
 
 /// Prints what happened, and holds it against what is promised of it.
@@ -103,6 +104,18 @@ fn check_outages(kills: &[Kill]) {
     assert!(usual < OUTAGE_MAX, "writes were usually away for {usual:?}: {outages:?}");
     let longest = kills.iter().map(|kill| kill.first_success).max().unwrap();
     assert!(longest < SPLIT_VOTE_OUTAGE_MAX, "writes were away for {longest:?}");
+}
+
+/// Expects that a member that was away is told when it goes and when it comes back, and not with every message to it. One that
+/// died as leader may be back before the next one has sent it anything.
+fn check_logs(cluster: &Cluster, kills: usize) {
+    let logs = SERVERS.map(|server| cluster.log(server)).concat();
+    let count = |what: &str| logs.lines().filter(|line| line.contains(what)).count();
+    let (gone, back) = (count("a member does not answer"), count("a member answers again"));
+    println!("{gone} times a member did not answer, {back} times it answered again");
+    assert!(gone >= SERVERS.len() && back >= SERVERS.len(), "each was killed as a follower");
+    assert!(gone < 10 * kills, "{gone} lines for {kills} kills");
+    assert_eq!(count("openraft::core::heartbeat") + count("openraft::replication"), 0);
 }
 
 /// Expects that every server lists the same, that it is what was acknowledged, and that its history from the first revision is

@@ -84,14 +84,7 @@ impl Peers {
         let client = PeerClient::new(self.channel(target.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Peer {
-            client,
-            target,
-            own: self.identity,
-            appending: Appending::Pipelined,
-            call: None,
-            silence: Silence::default(),
-        }
+        Peer::new(client, target, self.identity, Appending::Pipelined)
     }
 
     fn channel(&self, target: Target) -> Channel {
@@ -152,14 +145,7 @@ impl Clone for Peer {
     /// Shares the connection; a call has one owner, and so has what was said of silence.
     fn clone(&self) -> Self {
         let (client, target) = (self.client.clone(), self.target.clone());
-        Self {
-            client,
-            target,
-            own: self.own,
-            appending: self.appending,
-            call: None,
-            silence: Silence::default(),
-        }
+        Self::new(client, target, self.own, self.appending)
     }
 }
 
@@ -176,6 +162,10 @@ impl OpenCall {
 }
 
 impl Peer {
+    fn new(client: PeerClient<Channel>, target: Target, own: Identity, appending: Appending) -> Self {
+        Self { client, target, own, appending, call: None, silence: Silence::default() }
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let identity = wire::PeerIdentity {
             cluster_id: self.own.cluster_id,
@@ -276,12 +266,13 @@ impl Peer {
 
     /// Logs that the member does not answer any more, or again.
     fn tell_silence(&mut self, error: Option<&Status>) {
-        let member = format!("{:x}", self.target.id);
         match (self.silence.note(error.is_none()), error) {
             (Some(Change::Began), Some(error)) => {
+                let member = format!("{:x}", self.target.id);
                 tracing::warn!(member, error = error.message(), "a member does not answer");
             }
             (Some(Change::Ended(silence)), _) => {
+                let member = format!("{:x}", self.target.id);
                 tracing::info!(member, after = ?silence, "a member answers again");
             }
             (Some(Change::Began) | None, _) => {}
@@ -338,6 +329,7 @@ pub(super) fn rpc_error(status: Status) -> RpcError {
 }
 
 pub(super) fn malformed(malformed: Malformed) -> RpcError {
+    tracing::warn!(error = %malformed, "a member's answer cannot be understood");
     RPCError::Network(NetworkError::new(&malformed))
 }
 
