@@ -252,6 +252,39 @@ fn what_is_reported_after_any_failed_sync_is_durable() {
     }
 }
 
+/// Safety rule 2, while recovery is at it: what it builds on is durable before it builds.
+#[test]
+fn recovery_after_any_failed_sync_survives_a_power_cut_at_every_operation() {
+    let flushes = script();
+    let models = models(&flushes);
+    let syncs = {
+        let disk = SimDisk::new(0);
+        run(&mut open(&disk).unwrap().0, &flushes);
+        disk.syncs()
+    };
+    for sync in 1..=syncs {
+        for seed in 0..4 {
+            for operation in 1.. {
+                let what = format!("sync {sync}, seed {seed}, cut at {operation}");
+                let disk = SimDisk::new(seed);
+                disk.fail_sync_in(sync);
+                let (acknowledged, submitted) = match open(&disk) {
+                    Ok((mut wal, _)) => run(&mut wal, &flushes),
+                    Err(_) => (0, 0),
+                };
+                disk.restart_process();
+                disk.cut_power_in(operation);
+                let recovery_ended = open(&disk).is_ok();
+                disk.crash();
+                assert_survived(&disk, acknowledged, submitted, &models, &what);
+                if recovery_ended {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Safety rule 1: damage below a proven offset is never taken for a torn tail.
 #[test]
 fn flipped_bit_below_a_proven_offset_is_refused_with_file_and_offset() {

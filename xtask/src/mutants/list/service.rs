@@ -135,8 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         mutated: "drop(file);",
         breaks: "recovery builds on a segment that stands in the page cache alone (rule 2)",
         killed_by: &[
-            "lib wal::tests::what_is_reported_after_any_failed_sync_is_durable",
-            "crash a_failed_sync_ends_the_member_and_a_restart_is_clean",
+            "lib wal::tests::recovery_after_any_failed_sync_survives_a_power_cut_at_every_operation",
         ],
     },
     Mutant {
