@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, JoinError};
@@ -33,8 +34,10 @@ use crate::watch::Hub;
 
 /// How often a member looks whether a compaction has left rows to remove.
 const COLLECT_IDLE: Duration = Duration::from_secs(1);
-/// Between two steps, so that applying comes first.
-const COLLECT_PAUSE: Duration = Duration::from_millis(2);
+/// Between two steps at least, so that applying comes first.
+const COLLECT_PAUSE_MIN: Duration = Duration::from_millis(1);
+/// How much longer it rests than it works: what clients ask for needs the processors, too.
+const COLLECT_REST: u32 = 2;
 
 /// One, so that handing work from task to task wakes no other thread. What keeps a thread busy gives this place away first
 /// (`Env::aside`), so heartbeats go on meanwhile.
@@ -377,9 +380,10 @@ async fn form(node: Arc<Node>, initial: BTreeMap<u64, MemberInfo>, stop: Cancell
 /// Removes rows that compaction has made unreadable, a little at a time.
 async fn collect(node: Arc<Node>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let pause = match node.machine().collect() {
+        let (began, machine) = (Instant::now(), Arc::clone(node.machine()));
+        let pause = match node.env().blocking(move || machine.collect()).await {
             Collection::Finished => COLLECT_IDLE,
-            Collection::MoreToDo => COLLECT_PAUSE,
+            Collection::MoreToDo => COLLECT_PAUSE_MIN.max(began.elapsed() * COLLECT_REST),
         };
         tokio::select! {
             biased;

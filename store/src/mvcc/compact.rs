@@ -1,5 +1,6 @@
 //! Compaction. The command only moves the compact revision, on all members at the same log position; each member then
-//! removes rows on its own time, in small steps between commands.
+//! removes rows on its own time, in small steps between commands: rows are read beside everything else, and only their removal makes
+//! others wait.
 //!
 //! Rows are removed by batches that come behind the batch of the command, and the engine makes batches durable in order, so
 //! a row is never gone while the compaction that allows it could still be lost (safety rule 5). All rows of a key that go in
@@ -7,6 +8,7 @@
 //! another place in that batch, until an index is saved that has seen the deletion.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,7 +16,11 @@ use super::index::Collected;
 use super::row::Row;
 use super::store::Store;
 use super::{EventKind, KeyValue, Refusal, Revision, RowId, meta};
-use crate::engine::EngineError;
+use crate::engine::{Engine, EngineError};
+
+/// Revisions that one piece covers at most. A key loses all its old rows at once, so that a pass meets what it has removed itself; the
+/// engine walks over each such row, and this bounds how many.
+const REVISIONS_MAX: i64 = 1000;
 
 /// Whether [`Store::collect`] has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,26 +42,36 @@ impl Store {
         Ok(())
     }
 
-    /// Removes rows that the compaction does not keep; looks at up to `rows_max` rows. Runs between commits and needs a
-    /// [`Store::commit`] afterwards.
-    ///
-    /// # Errors
-    /// When the engine fails; the member must stop then.
-    pub fn collect(&mut self, rows_max: usize) -> Result<Collection, EngineError> {
-        assert!(
-            self.pending.is_empty(),
-            "rows are collected between commits, so that the engine holds them all"
-        );
+    /// Returns the rows that the running collection looks at next, still to be read; `None` when nothing is left to collect.
+    #[must_use]
+    pub fn uncollected(&self) -> Option<Uncollected> {
         if self.state.collected >= self.state.compacted {
-            return Ok(Collection::Finished);
+            return None;
         }
         // A pass keeps its target when the next compaction comes. It begins at the last collected revision itself: a
         // tombstone there was kept until now.
         let (from, target) = self
             .collecting
             .unwrap_or((RowId::first_of(Revision(self.state.collected.0.max(0))), self.state.compacted));
-        let rows = self.rows_until(from, target, rows_max)?;
-        for (_, key) in &rows {
+        Some(Uncollected { engine: Arc::clone(&self.engine), from, target })
+    }
+
+    /// Removes what the compaction does not keep of the keys that a piece names. Runs between commits and needs a [`Store::commit`]
+    /// afterwards.
+    pub fn collect_piece(&mut self, piece: &Piece) -> Collection {
+        assert!(
+            self.pending.is_empty(),
+            "rows are collected between commits, so that the engine holds them all"
+        );
+        let Piece { of: Uncollected { engine, from, target }, keys, next } = piece;
+        let is_next =
+            |due: Uncollected| Arc::ptr_eq(&due.engine, engine) && (due.from, due.target) == (*from, *target);
+        if !self.uncollected().is_some_and(is_next) {
+            // The whole state was replaced while it was read.
+            return Collection::MoreToDo;
+        }
+        let target = *target;
+        for key in keys {
             let Collected { rows, deletion } = self.index.collect(key, target);
             for dropped in rows {
                 self.pending.batch.delete(dropped.to_key());
@@ -64,18 +80,23 @@ impl Store {
                 self.remember_deletion(key, deletion);
             }
         }
-        if let Some((last, _)) = rows.last().filter(|_| rows.len() == rows_max) {
-            self.collecting = Some((RowId { main: last.main, sub: last.sub.saturating_add(1) }, target));
-            return Ok(Collection::MoreToDo);
+        self.collecting = next.map(|next| (next, target));
+        if self.collecting.is_some() {
+            return Collection::MoreToDo;
         }
-        self.collecting = None;
         self.state.collected = target;
         self.touch_state();
-        if self.state.collected < self.state.compacted {
-            Ok(Collection::MoreToDo)
-        } else {
-            Ok(Collection::Finished)
-        }
+        if self.state.collected < self.state.compacted { Collection::MoreToDo } else { Collection::Finished }
+    }
+
+    /// Reads up to `rows_max` rows and removes what the compaction does not keep of their keys. Runs between commits and needs a
+    /// [`Store::commit`] afterwards.
+    ///
+    /// # Errors
+    /// When the engine fails; the member must stop then.
+    pub fn collect(&mut self, rows_max: usize) -> Result<Collection, EngineError> {
+        let Some(uncollected) = self.uncollected() else { return Ok(Collection::Finished) };
+        Ok(self.collect_piece(&uncollected.read(rows_max)?))
     }
 
     /// Keeps a tombstone that is removed from the rows where a saved index shows the key.
@@ -108,29 +129,55 @@ impl Store {
         keys.into_iter().for_each(|key| self.pending.batch.delete(key));
         Ok(collection)
     }
+}
 
-    fn rows_until(
-        &self,
-        from: RowId,
-        last: Revision,
-        rows_max: usize,
-    ) -> Result<Vec<(RowId, Bytes)>, EngineError> {
-        let before = RowId::first_of(last.next()).to_key();
-        let mut rows = Vec::new();
+/// Rows that a collection looks at next. They are read without the store: whatever happens to them meanwhile, the index knows it.
+pub struct Uncollected {
+    engine: Arc<dyn Engine>,
+    from: RowId,
+    target: Revision,
+}
+
+/// What was read: keys of which something may have to go.
+pub struct Piece {
+    of: Uncollected,
+    keys: Vec<Bytes>,
+    /// Where the next piece begins, unless this is the last one of the pass.
+    next: Option<RowId>,
+}
+
+impl Uncollected {
+    /// Reads up to `rows_max` rows, at least one, of a limited number of revisions.
+    ///
+    /// # Errors
+    /// When the engine fails; the member must stop then.
+    pub fn read(self, rows_max: usize) -> Result<Piece, EngineError> {
+        let end = self.target.next().min(Revision(self.from.main.0.saturating_add(REVISIONS_MAX)));
+        let before = RowId::first_of(end).to_key();
+        let (mut keys, mut last, mut rows) = (Vec::new(), None, 0);
         let mut outcome = Ok(());
-        self.engine.scan(&from.to_key(), Some(&before), &mut |key, value| {
+        self.engine.scan(&self.from.to_key(), Some(&before), &mut |key, value| {
             let read = RowId::from_key(key)
                 .and_then(|id| Row::decode(id, Bytes::copy_from_slice(value)).map(|row| (id, row.kv.key)));
             match read {
-                Ok(row) => rows.push(row),
+                Ok((id, key)) => {
+                    last = Some(id);
+                    keys.push(key);
+                    rows += 1;
+                }
                 Err(error) => outcome = Err(error),
             }
-            if outcome.is_err() || rows.len() >= rows_max {
+            if outcome.is_err() || rows >= rows_max {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         })?;
-        outcome.map(|()| rows)
+        outcome?;
+        let next = match last {
+            Some(RowId { main, sub }) if rows >= rows_max => Some(RowId { main, sub: sub.saturating_add(1) }),
+            Some(_) | None => (end <= self.target).then(|| RowId::first_of(end)),
+        };
+        Ok(Piece { of: self, keys, next })
     }
 }

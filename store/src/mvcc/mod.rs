@@ -40,7 +40,7 @@ mod tests;
 pub use alarms::{Alarm, AlarmKind};
 pub(crate) use assemble::{Assembly, Numbers};
 pub use command::{Answer, Applied, Command, GrantedLease, LeaseRemaining};
-pub use compact::Collection;
+pub use compact::{Collection, Piece, Uncollected};
 pub use downgrade::Downgrade;
 pub use history::{History, HistoryLimits};
 pub use index::RowBytes;

@@ -235,6 +235,41 @@ fn collection_keeps_what_held_at_the_compact_revision_and_a_tombstone_just_there
 }
 
 #[test]
+fn a_pass_over_rows_that_it_has_removed_itself_is_cut_into_pieces() {
+    let mut fixture = Fixture::new();
+    for _ in 0..2500 {
+        fixture.txn(Txn::of(put("k", "v"))).unwrap();
+    }
+    fixture.compact(2501).unwrap();
+    let mut pieces = 1;
+    while fixture.store.collect(10).unwrap() == Collection::MoreToDo {
+        fixture.store.commit().unwrap();
+        pieces += 1;
+    }
+    // The first ten rows name the key, which loses all; what is left is walked over a thousand revisions at a time.
+    assert_eq!(pieces, 4);
+    assert_eq!(fixture.store.collected_revision(), Revision(2501));
+    assert_eq!(fixture.get("k").unwrap().version, 2500);
+}
+
+#[test]
+fn what_was_read_of_a_state_that_was_replaced_is_not_removed_from_the_new_one() {
+    let mut fixture = Fixture::new();
+    let mut other = Fixture::new();
+    for fixture in [&mut fixture, &mut other] {
+        for value in ["1", "2"] {
+            fixture.txn(Txn::of(put("k", value))).unwrap();
+        }
+        fixture.compact(3).unwrap();
+    }
+    let piece = other.store.uncollected().unwrap().read(10).unwrap();
+    assert_eq!(fixture.store.collect_piece(&piece), Collection::MoreToDo);
+    assert!(fixture.store.collected_revision() < Revision(3));
+    fixture.collect_all();
+    assert_eq!(fixture.store.collected_revision(), Revision(3));
+}
+
+#[test]
 fn a_watch_from_the_compact_revision_sees_all_of_it_behind_the_collection_too() {
     let mut fixture = Fixture::new();
     fixture.put("a", "1"); // 2

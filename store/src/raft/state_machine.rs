@@ -44,8 +44,8 @@ pub(super) const REMOVED_RECORD: &str = "removed";
 const COMPARISONS_NOTED: usize = 4;
 /// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
 const APPLY_BATCH_MAX: usize = 1024;
-/// Rows looked at per step of a collection, for the same reason.
-const COLLECT_ROWS_MAX: usize = 1000;
+/// Rows looked at per step of a collection, for the same reason; each may stand for several that go.
+const COLLECT_ROWS_MAX: usize = 100;
 
 /// What happens beside the store when entries are applied: watches, lease clocks, waiting clients.
 pub(crate) trait Observer: Send + Sync + 'static {
@@ -345,18 +345,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Removes some rows that nobody can read any more.
+    /// Removes some rows that nobody can read any more. Blocks its thread; others wait for the removal alone.
     pub(crate) fn collect(&self) -> Collection {
-        let collected = self.env.aside(|| {
-            let mut store = self.store_mut();
-            let collection = store.collect(COLLECT_ROWS_MAX)?;
-            store.commit()?;
-            Ok(collection)
-        });
-        collected.unwrap_or_else(|error| {
+        self.collect_rows().unwrap_or_else(|error| {
             machine_failed(self, &error);
             Collection::Finished
         })
+    }
+
+    fn collect_rows(&self) -> Result<Collection, EngineError> {
+        let Some(uncollected) = self.store().uncollected() else { return Ok(Collection::Finished) };
+        let piece = uncollected.read(COLLECT_ROWS_MAX)?;
+        let mut store = self.store_mut();
+        let collection = store.collect_piece(&piece);
+        store.commit()?;
+        Ok(collection)
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> Result<(), EngineError> {

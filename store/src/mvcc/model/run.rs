@@ -15,8 +15,8 @@ use crate::lease::{ExpiryLimits, LeaseChange, Primary, Renewal};
 use crate::mvcc::meta::META_PREFIX;
 use crate::mvcc::row::ROW_KEY_BYTES;
 use crate::mvcc::{
-    Answer, Collection, Command, EventKind, HistoryLimits, KeyRange, LeaseId, LeaseRemaining, Range, Refusal,
-    Revision, RevisionEvents, Row, RowBytes, RowId, Store, Txn, snapshot,
+    Answer, Collection, Command, EventKind, HistoryLimits, KeyRange, LeaseId, LeaseRemaining, Piece, Range,
+    Refusal, Revision, RevisionEvents, Row, RowBytes, RowId, Store, Txn, snapshot,
 };
 use crate::watch::{Hub, Limits, StoreAccess};
 use crate::wire::{decode_answer, decode_command, encode_answer, encode_command};
@@ -60,6 +60,8 @@ pub(super) struct Run {
     /// Applied and not yet committed.
     unpublished: Vec<RevisionEvents>,
     commands: usize,
+    /// What is collected next.
+    piece: Option<Piece>,
 }
 
 impl Run {
@@ -79,6 +81,7 @@ impl Run {
             watches: Vec::new(),
             unpublished: Vec::new(),
             commands: 0,
+            piece: None,
         }
     }
 
@@ -140,11 +143,16 @@ impl Run {
                 }
             }
             Step::Collect { rows_max } => {
-                let collected = self.store().collect(*rows_max).unwrap();
-                if collected == Collection::MoreToDo {
+                // Read at the last such step: anything may have happened since.
+                if let Some(piece) = self.piece.take() {
+                    let _more = self.store().collect_piece(&piece);
+                    self.commit();
+                }
+                let uncollected = self.store().uncollected();
+                self.piece = uncollected.map(|rows| rows.read(*rows_max).unwrap());
+                if self.piece.is_some() {
                     assert!(self.reference.compacted() > Revision::NEVER_COMPACTED);
                 }
-                self.commit();
             }
             Step::Reopen => self.reopen(),
             Step::Install(ahead) => self.install(ahead),
