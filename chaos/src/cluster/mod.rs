@@ -7,7 +7,9 @@
 
 mod clock;
 mod command;
+mod control_group;
 mod control_plane;
+mod cpu_quota;
 mod delay_line;
 mod disk;
 mod disturbance;
@@ -27,6 +29,7 @@ use futures::future::join_all;
 pub use clock::Clock;
 pub use command::run as run_command;
 pub use control_plane::AGENTS;
+pub use cpu_quota::{CpuQuota, Throttled};
 pub use delay_line::{Delay, DelayLine};
 pub use disk::{Backing, Disk, own_mounts};
 pub use disturbance::Disturbance;

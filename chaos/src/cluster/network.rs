@@ -10,7 +10,7 @@ use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 
 use super::command::run;
-use super::{Disturbance, Place, throttle};
+use super::{Disturbance, Place, control_group};
 
 /// Begins the name of every namespace that this harness makes.
 pub const RUN_PREFIX: &str = "keelson-chaos-";
@@ -267,7 +267,7 @@ impl Drop for Network {
 
 /// Removes what runs left behind whose harness is gone.
 fn sweep() {
-    throttle::sweep();
+    control_group::sweep();
     remove(|name| run_pid(name).is_some_and(|pid| !Path::new("/proc").join(pid).exists()));
 }
 

@@ -1,31 +1,26 @@
-//! A ceiling on what one member writes: a control group (version 1, blkio) of the member's own, with a limit for its disk.
+//! A ceiling on what one member writes: a control group of the member's own, with a limit for its disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
-use super::RUN_PREFIX;
 use super::command::run;
+use super::control_group::{ControlGroup, Controller};
 
-/// Where the kernel shows the controller.
-const CONTROLLER: &str = "/sys/fs/cgroup/blkio";
+/// The limit, among a group's files.
+const LIMIT: &str = "blkio.throttle.write_bps_device";
 /// Bytes each second: a few hundred times slower than a disk, and still enough for a member to go on.
 const BYTES_PER_SECOND: u64 = 256 * 1024;
-/// A process that is ending may take a moment to leave.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
-const REMOVE_POLL: Duration = Duration::from_millis(5);
 
 /// One member under a ceiling, until it is dropped.
 pub struct Throttle {
-    group: PathBuf,
+    group: ControlGroup,
 }
 
 impl Throttle {
     /// Says what is missing for it.
     #[must_use]
     pub fn missing() -> Option<String> {
-        let file = Path::new(CONTROLLER).join("blkio.throttle.write_bps_device");
+        let file = Controller::Blkio.folder().join(LIMIT);
         (!file.exists()).then(|| {
             format!("there is no {} (the blkio controller of control groups version 1)", file.display())
         })
@@ -36,12 +31,9 @@ impl Throttle {
     /// # Errors
     /// When the kernel refuses.
     pub fn create(name: &str, device: &str) -> anyhow::Result<Self> {
-        let throttle = Self { group: Path::new(CONTROLLER).join(name) };
-        std::fs::create_dir_all(&throttle.group)
-            .with_context(|| format!("cannot create {}", throttle.group.display()))?;
-        let limit = format!("{device} {BYTES_PER_SECOND}");
-        std::fs::write(throttle.group.join("blkio.throttle.write_bps_device"), limit)?;
-        Ok(throttle)
+        let group = ControlGroup::create(Controller::Blkio, name)?;
+        group.set(LIMIT, &format!("{device} {BYTES_PER_SECOND}"))?;
+        Ok(Self { group })
     }
 
     /// Moves a process with all of its threads below the ceiling.
@@ -49,21 +41,7 @@ impl Throttle {
     /// # Errors
     /// When it is not there.
     pub fn take(&self, pid: u32) -> anyhow::Result<()> {
-        std::fs::write(self.group.join("cgroup.procs"), pid.to_string())?;
-        Ok(())
-    }
-
-    /// Lets all processes go.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn release(&self) -> anyhow::Result<()> {
-        let pids = std::fs::read_to_string(self.group.join("cgroup.procs"))?;
-        for pid in pids.lines() {
-            // One that has ended meanwhile is none of ours any more.
-            let _ = std::fs::write(Path::new(CONTROLLER).join("cgroup.procs"), pid);
-        }
-        Ok(())
+        self.group.take(pid)
     }
 
     /// Measures how long it takes to write and sync 64 KiB, below the ceiling.
@@ -71,7 +49,7 @@ impl Throttle {
     /// # Errors
     /// When it cannot be written.
     pub fn time_write(&self, file: &Path) -> anyhow::Result<Duration> {
-        time_write(file, &self.group)
+        time_write(file, self.group.folder())
     }
 
     /// Measures the same without a ceiling.
@@ -79,21 +57,7 @@ impl Throttle {
     /// # Errors
     /// When it cannot be written.
     pub fn time_free_write(file: &Path) -> anyhow::Result<Duration> {
-        time_write(file, Path::new(CONTROLLER))
-    }
-}
-
-impl Drop for Throttle {
-    fn drop(&mut self) {
-        let _ = self.release();
-        let began = Instant::now();
-        while let Err(error) = std::fs::remove_dir(&self.group) {
-            if began.elapsed() > REMOVE_TIMEOUT {
-                tracing::warn!(group = %self.group.display(), %error, "a control group of the run stays behind");
-                return;
-            }
-            std::thread::sleep(REMOVE_POLL);
-        }
+        time_write(file, Controller::Blkio.folder())
     }
 }
 
@@ -105,15 +69,4 @@ fn time_write(file: &Path, group: &Path) -> anyhow::Result<Duration> {
     let lasted = began.elapsed();
     std::fs::remove_file(file)?;
     Ok(lasted)
-}
-
-/// Removes groups of runs whose harness is gone.
-pub(super) fn sweep() {
-    for entry in std::fs::read_dir(CONTROLLER).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(RUN_PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = std::fs::remove_dir(entry.path());
-        }
-    }
 }

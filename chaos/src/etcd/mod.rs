@@ -2,6 +2,7 @@
 
 mod exchange;
 mod lease;
+mod lock;
 mod snapshot;
 mod watch;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exchange::{is_false, is_zero};
+use super::paired::paired;
 use super::{Event, EventKind, Function, Process};
 
 /// Which way a request takes into the API server.
@@ -276,41 +277,24 @@ impl ApiExchange {
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn api_exchanges(events: &[Event]) -> Result<Vec<ApiExchange>, String> {
-    let mut open: BTreeMap<Process, ApiExchange> = BTreeMap::new();
     let mut exchanges = Vec::new();
-    for event in events.iter().filter(|event| event.f == Function::Api) {
-        let broken = |what: &str| format!("event {}: {what}", event.index);
-        if event.kind == EventKind::Invoke {
-            let call = serde_json::from_value(event.value.clone())
-                .map_err(|error| broken(&format!("the request cannot be read: {error}")))?;
-            let exchange = ApiExchange {
-                index: event.index,
-                process: event.process,
-                node: event.node.clone().unwrap_or_default(),
-                call,
-                invoked_at: event.time,
-                end: ApiEnd::Unknown,
-            };
-            if open.insert(event.process, exchange).is_some() {
-                return Err(broken("the process has a request open"));
-            }
-            continue;
-        }
-        let mut exchange =
-            open.remove(&event.process).ok_or_else(|| broken("answers a request that was not sent"))?;
-        exchange.end = match event.kind {
-            EventKind::Info | EventKind::Invoke => ApiEnd::Unknown,
-            EventKind::Fail => ApiEnd::Fail,
-            EventKind::Ok => {
-                let answer = serde_json::from_value(event.value.clone())
-                    .map_err(|error| broken(&format!("the answer cannot be read: {error}")))?;
-                ApiEnd::Answered { answer, returned_at: event.time }
+    for (asked, ended) in paired(events.iter().filter(|event| event.f == Function::Api))? {
+        let end = match ended.map(|ended| (ended, ended.kind)) {
+            Some((_, EventKind::Info | EventKind::Invoke)) | None => ApiEnd::Unknown,
+            Some((_, EventKind::Fail)) => ApiEnd::Fail,
+            Some((ended, EventKind::Ok)) => {
+                ApiEnd::Answered { answer: ended.carried("answer")?, returned_at: ended.time }
             }
         };
-        exchanges.push(exchange);
+        exchanges.push(ApiExchange {
+            index: asked.index,
+            process: asked.process,
+            node: asked.node.clone().unwrap_or_default(),
+            call: asked.carried("request")?,
+            invoked_at: asked.time,
+            end,
+        });
     }
-    exchanges.extend(open.into_values());
-    exchanges.sort_by_key(|exchange| exchange.index);
     Ok(exchanges)
 }
 

@@ -79,6 +79,10 @@ pub enum Function {
     KeepAlive,
     LeaseRevoke,
     TimeToLive,
+    /// A lock of the lock service's is wanted; its name is the key.
+    Lock,
+    /// It is given back.
+    Unlock,
     /// History below a revision is forgotten.
     Compact,
     /// A member's state is saved as a file, which is the key.

@@ -1,9 +1,8 @@
 //! One request to the key-value service of a store and its answer, whole: any of them can be replayed.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::paired::paired;
 use super::{Answer, Call, Event, EventKind, Function, KeyState, Operation, Outcome, Process, pair};
 
 /// A request. Puts and deletes inside a transaction take effect together.
@@ -238,38 +237,16 @@ impl Exchange {
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn exchanges(events: &[Event]) -> Result<Vec<Exchange>, String> {
-    let mut open: BTreeMap<Process, Exchange> = BTreeMap::new();
     let mut exchanges: Vec<Exchange> = pair(events)?.into_iter().map(Exchange::from).collect();
-    for event in events.iter().filter(|event| event.f == Function::Kv) {
-        if event.kind == EventKind::Invoke {
-            if let Some(previous) = open.insert(event.process, invocation(event)?) {
-                let previous = previous.index;
-                return Err(format!("event {}: the process still has request {previous} open", event.index));
-            }
-            continue;
-        }
-        let mut exchange = open
-            .remove(&event.process)
-            .ok_or_else(|| format!("event {}: answers a request that was not sent", event.index))?;
-        exchange.end = end(event, &exchange.request)?;
-        exchanges.push(exchange);
+    for (asked, ended) in paired(events.iter().filter(|event| event.f == Function::Kv))? {
+        let request = asked.carried("request")?;
+        let end = ended.map_or(Ok(ExchangeEnd::Unknown), |ended| end(ended, &request))?;
+        let (index, process, invoked_at) = (asked.index, asked.process, asked.time);
+        let node = asked.node.clone().unwrap_or_default();
+        exchanges.push(Exchange { index, process, node, request, invoked_at, end });
     }
-    exchanges.extend(open.into_values());
     exchanges.sort_by_key(|exchange| exchange.index);
     Ok(exchanges)
-}
-
-fn invocation(event: &Event) -> Result<Exchange, String> {
-    let request = serde_json::from_value(event.value.clone())
-        .map_err(|error| format!("event {}: the request cannot be read: {error}", event.index))?;
-    Ok(Exchange {
-        index: event.index,
-        process: event.process,
-        node: event.node.clone().unwrap_or_default(),
-        request,
-        invoked_at: event.time,
-        end: ExchangeEnd::Unknown,
-    })
 }
 
 fn end(event: &Event, request: &Request) -> Result<ExchangeEnd, String> {
@@ -280,14 +257,11 @@ fn end(event: &Event, request: &Request) -> Result<ExchangeEnd, String> {
             Ok(ExchangeEnd::Fail { error, returned_at: event.time })
         }
         EventKind::Ok => {
-            let response: Response = serde_json::from_value(event.value.clone())
-                .map_err(|error| format!("event {}: the answer cannot be read: {error}", event.index))?;
+            let response: Response = event.carried("answer")?;
             if !response.fits(request) {
-                return Err(format!("event {}: the answer is not one to its request", event.index));
+                return Err(event.broken("the answer is not one to its request"));
             }
-            let revision =
-                event.rev.ok_or_else(|| format!("event {}: an answer without revision", event.index))?;
-            Ok(ExchangeEnd::Ok { response, revision, returned_at: event.time })
+            Ok(ExchangeEnd::Ok { response, revision: event.revision()?, returned_at: event.time })
         }
     }
 }

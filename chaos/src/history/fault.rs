@@ -24,6 +24,8 @@ pub enum FaultKind {
     KillAgent,
     /// SIGSTOP and SIGCONT.
     Pause,
+    /// Processes have to wait for a processor most of the time.
+    SlowCpu,
     /// Packets between members are dropped.
     Partition,
     /// Connections between members are reset.
@@ -75,6 +77,7 @@ impl FaultKind {
             Self::KillAll => "kill-all",
             Self::KillAgent => "kill-agent",
             Self::Pause => "pause",
+            Self::SlowCpu => "slow-cpu",
             Self::Partition => "partition",
             Self::Refuse => "refuse",
             Self::Clients => "clients",

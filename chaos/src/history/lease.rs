@@ -1,11 +1,10 @@
 //! Calls to the lease service.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Event, EventKind, Function, Process};
+use super::paired::paired;
+use super::{Event, EventKind, Function};
 
 /// What came back of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,41 +44,35 @@ pub struct LeaseCall {
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn lease_calls(events: &[Event]) -> Result<Vec<LeaseCall>, String> {
-    let mut open: BTreeMap<Process, LeaseCall> = BTreeMap::new();
-    let mut calls = Vec::new();
     let of_leases = |event: &&Event| {
         matches!(
             event.f,
             Function::LeaseGrant | Function::KeepAlive | Function::LeaseRevoke | Function::TimeToLive
         )
     };
-    for event in events.iter().filter(of_leases) {
-        let broken = |what: &str| format!("event {}: {what}", event.index);
-        if event.kind == EventKind::Invoke {
-            let id = event.value.get("id").and_then(Value::as_i64).unwrap_or(0);
-            let (index, f, invoked_at) = (event.index, event.f, event.time);
-            let call = LeaseCall { index, f, id, invoked_at, end: LeaseEnd::Unknown };
-            if open.insert(event.process, call).is_some() {
-                return Err(broken("the process has a call to the lease service open"));
-            }
-            continue;
+    let mut calls = Vec::new();
+    for (asked, ended) in paired(events.iter().filter(of_leases))? {
+        let id = asked.value.get("id").and_then(Value::as_i64).unwrap_or(0);
+        let (index, f, invoked_at) = (asked.index, asked.f, asked.time);
+        let mut call = LeaseCall { index, f, id, invoked_at, end: LeaseEnd::Unknown };
+        if let Some(ended) = ended {
+            call.end = end(ended)?;
         }
-        let mut call =
-            open.remove(&event.process).ok_or_else(|| broken("answers a call that was not made"))?;
-        call.end = match event.kind {
-            EventKind::Info | EventKind::Invoke => LeaseEnd::Unknown,
-            EventKind::Fail => LeaseEnd::Fail,
-            EventKind::Ok => {
-                let answer: LeaseAnswer = serde_json::from_value(event.value.clone())
-                    .map_err(|error| broken(&format!("the answer cannot be read: {error}")))?;
-                call.id = answer.id;
-                let revision = event.rev.ok_or_else(|| broken("an answer without revision"))?;
-                LeaseEnd::Ok { answer, revision, returned_at: event.time }
-            }
-        };
+        if let LeaseEnd::Ok { answer, .. } = &call.end {
+            call.id = answer.id;
+        }
         calls.push(call);
     }
-    calls.extend(open.into_values());
-    calls.sort_by_key(|call| call.index);
     Ok(calls)
+}
+
+fn end(event: &Event) -> Result<LeaseEnd, String> {
+    Ok(match event.kind {
+        EventKind::Info | EventKind::Invoke => LeaseEnd::Unknown,
+        EventKind::Fail => LeaseEnd::Fail,
+        EventKind::Ok => {
+            let answer = event.carried("answer")?;
+            LeaseEnd::Ok { answer, revision: event.revision()?, returned_at: event.time }
+        }
+    })
 }

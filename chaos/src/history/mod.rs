@@ -8,7 +8,9 @@ mod event;
 mod exchange;
 mod fault;
 mod lease;
+mod lock;
 mod operation;
+mod paired;
 mod transaction;
 mod watch;
 
@@ -26,6 +28,7 @@ pub use exchange::{
 };
 pub use fault::{Fault, FaultKind, Phase};
 pub use lease::{LeaseAnswer, LeaseCall, LeaseEnd, lease_calls};
+pub use lock::{LockAnswer, LockCall, LockEnd, UnlockCall, left_queues, lock_calls, unlock_calls};
 pub use operation::{Answer, Call, KeyState, Operation, Outcome, pair};
 pub use reader::{ReadError, read};
 pub use transaction::{End, Step, Transaction, transactions};

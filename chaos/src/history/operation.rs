@@ -1,11 +1,10 @@
 //! Operations of the register workload: an invocation paired with its completion.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exchange::is_zero;
+use super::paired::paired;
 use super::{Event, EventKind, Function, Process};
 
 /// What a client asked of one key.
@@ -99,36 +98,20 @@ impl Operation {
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn pair(events: &[Event]) -> Result<Vec<Operation>, String> {
-    let mut open: BTreeMap<Process, Operation> = BTreeMap::new();
-    let mut operations = Vec::new();
     let of_registers = |event: &&Event| {
         event.process != Process::NEMESIS
             && matches!(event.f, Function::Read | Function::Write | Function::Cas)
     };
-    for event in events.iter().filter(of_registers) {
-        if event.kind == EventKind::Invoke {
-            let operation = invocation(event)?;
-            if let Some(previous) = open.insert(event.process, operation) {
-                return Err(format!(
-                    "event {}: the process still has operation {} open",
-                    event.index, previous.index
-                ));
-            }
-            continue;
-        }
-        let mut operation = open
-            .remove(&event.process)
-            .ok_or_else(|| format!("event {}: completes an operation that was not invoked", event.index))?;
-        operation.outcome = outcome(event)?;
-        operations.push(operation);
+    let mut operations = Vec::new();
+    for (asked, ended) in paired(events.iter().filter(of_registers))? {
+        let outcome = ended.map_or(Ok(Outcome::Unknown), outcome)?;
+        operations.push(Operation { outcome, ..invocation(asked)? });
     }
-    operations.extend(open.into_values());
-    operations.sort_by_key(|operation| operation.index);
     Ok(operations)
 }
 
 fn invocation(event: &Event) -> Result<Operation, String> {
-    let broken = |what: &str| format!("event {}: {what}", event.index);
+    let broken = |what| event.broken(what);
     let text = |name: &str| event.value.get(name).and_then(Value::as_str).map(str::to_owned);
     let value = || text("value").ok_or_else(|| broken("a write names no value"));
     let call = if event.f == Function::Read {
@@ -155,11 +138,8 @@ fn outcome(event: &Event) -> Result<Outcome, String> {
         EventKind::Fail => Ok(Outcome::Fail),
         EventKind::Info | EventKind::Invoke => Ok(Outcome::Unknown),
         EventKind::Ok => {
-            let answer = serde_json::from_value(event.value.clone())
-                .map_err(|error| format!("event {}: the answer cannot be read: {error}", event.index))?;
-            let revision =
-                event.rev.ok_or_else(|| format!("event {}: an answer without revision", event.index))?;
-            Ok(Outcome::Ok { answer, revision, returned_at: event.time })
+            let answer = event.carried("answer")?;
+            Ok(Outcome::Ok { answer, revision: event.revision()?, returned_at: event.time })
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Transactions of the list-append workload: reads and appends of several lists in one.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::{Event, EventKind, Function, Process};
+use super::paired::paired;
+use super::{Event, EventKind, Function};
 
 /// One step of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,37 +42,17 @@ pub struct Transaction {
 /// # Errors
 /// A sentence saying which event breaks the format.
 pub fn transactions(events: &[Event]) -> Result<Vec<Transaction>, String> {
-    let mut open: BTreeMap<Process, Transaction> = BTreeMap::new();
     let mut transactions = Vec::new();
-    for event in events.iter().filter(|event| event.f == Function::Txn) {
-        if event.kind == EventKind::Invoke {
-            let transaction = Transaction {
-                index: event.index,
-                invoked_at: event.time,
-                steps: steps(event)?,
-                end: End::Unknown,
-            };
-            if let Some(previous) = open.insert(event.process, transaction) {
-                let previous = previous.index;
-                return Err(format!(
-                    "event {}: the process still has transaction {previous} open",
-                    event.index
-                ));
-            }
-            continue;
-        }
-        let mut transaction = open
-            .remove(&event.process)
-            .ok_or_else(|| format!("event {}: completes a transaction that was not invoked", event.index))?;
-        match event.kind {
-            EventKind::Ok => complete(&mut transaction, event)?,
-            EventKind::Fail => transaction.end = End::Aborted,
-            EventKind::Info | EventKind::Invoke => {}
+    for (asked, ended) in paired(events.iter().filter(|event| event.f == Function::Txn))? {
+        let (index, invoked_at) = (asked.index, asked.time);
+        let mut transaction = Transaction { index, invoked_at, steps: steps(asked)?, end: End::Unknown };
+        match ended.map(|ended| (ended, ended.kind)) {
+            Some((ended, EventKind::Ok)) => complete(&mut transaction, ended)?,
+            Some((_, EventKind::Fail)) => transaction.end = End::Aborted,
+            Some((_, EventKind::Info | EventKind::Invoke)) | None => {}
         }
         transactions.push(transaction);
     }
-    transactions.extend(open.into_values());
-    transactions.sort_by_key(|transaction| transaction.index);
     Ok(transactions)
 }
 
@@ -125,6 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::history::Process;
 
     fn event(index: u64, kind: EventKind, process: u32, value: Value) -> Event {
         let process = Process::Client(process);
@@ -159,7 +139,7 @@ mod tests {
         assert!(
             error(&[event(0, EventKind::Invoke, 0, json!([["w", "x", 1]]))]).contains("a transaction is")
         );
-        assert!(error(&[asked.clone(), asked.clone()]).contains("still has transaction 0 open"));
+        assert!(error(&[asked.clone(), asked.clone()]).contains("still has operation 0 open"));
         assert!(error(&[event(1, EventKind::Ok, 0, json!([]))]).contains("was not invoked"));
         for answer in [json!([["append", "x", 1]]), json!([["append", "x", 1], ["r", "y", null]])] {
             let answered = event(1, EventKind::Ok, 0, answer);

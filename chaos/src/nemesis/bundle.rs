@@ -6,7 +6,7 @@ use super::Turn;
 use crate::history::FaultKind as Kind;
 use crate::workload::Tier;
 
-const PROCESS: [&str; 4] = ["kill", "pause", "partition", "restart"];
+const PROCESS: [&str; 5] = ["kill", "pause", "slow-cpu", "partition", "restart"];
 const DISK: [&str; 7] =
     ["power-loss", "power-loss-all", "stalled-disk", "slow-disk", "full-disk", "failing-sync", "bit-flips"];
 const NETWORK: [&str; 8] =
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_bundle_stands_for_its_kinds_and_nothing_comes_twice() {
-        assert_eq!(of(&["std"]).unwrap().len(), 4);
-        assert_eq!(of(&["std", "kill", "member"]).unwrap().len(), 7);
+        assert_eq!(of(&["std"]).unwrap().len(), 5);
+        assert_eq!(of(&["std", "kill", "member"]).unwrap().len(), 8);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Draw, Site, bit_flips, cable, clock, delay, failing_sync, full_disk, install, kill, kill_agent, packets,
-    partition, pause, power_loss, replace, restart, slow_disk, slow_link, stalled_disk, transfer,
+    partition, pause, power_loss, replace, restart, slow_cpu, slow_disk, slow_link, stalled_disk, transfer,
 };
 use crate::history::FaultKind;
 
@@ -63,6 +63,7 @@ pub(super) fn plan(kind: FaultKind, aim: Aim) -> Box<dyn Fault> {
         FaultKind::KillAll => Box::new(kill::Kill::all(aim)),
         FaultKind::KillAgent => Box::new(kill_agent::KillAgent),
         FaultKind::Pause => Box::new(pause::Pause::new(aim)),
+        FaultKind::SlowCpu => Box::new(slow_cpu::SlowCpu::new(aim)),
         FaultKind::Partition => Box::new(partition::Partition::of_members(aim)),
         FaultKind::Refuse => Box::new(partition::Partition::refusing(aim)),
         FaultKind::Clients => Box::new(partition::Partition::of_clients(aim)),

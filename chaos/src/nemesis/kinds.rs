@@ -19,6 +19,7 @@ impl FaultKind {
             | Self::KillAll
             | Self::KillAgent
             | Self::Pause
+            | Self::SlowCpu
             | Self::Partition
             | Self::Refuse
             | Self::Clients
@@ -83,6 +84,7 @@ impl FaultKind {
             Self::PowerLoss | Self::PowerLossAll => Mechanism::Power,
             Self::StalledDisk => Mechanism::Freeze,
             Self::SlowDisk => Mechanism::Throttle,
+            Self::SlowCpu => Mechanism::Quota,
             Self::FullDisk => Mechanism::Ballast,
             Self::FailingSync => Mechanism::Starvation,
         }
@@ -99,6 +101,7 @@ impl FaultKind {
             | Self::KillAll
             | Self::KillAgent
             | Self::Pause
+            | Self::SlowCpu
             | Self::Clients
             | Self::PowerLoss
             | Self::PowerLossAll

@@ -12,6 +12,7 @@ mod kill;
 mod kill_agent;
 mod partition;
 mod pause;
+mod slow_cpu;
 
 mod bit_flips;
 mod failing_sync;

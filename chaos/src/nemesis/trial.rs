@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
 
-use super::{failing_sync, full_disk, slow_disk, stalled_disk};
+use super::{failing_sync, full_disk, slow_cpu, slow_disk, stalled_disk};
 use crate::cluster::{
-    Backing, Clock, Delay, DelayLine, Disk, Disturbance, Host, Network, Throttle, Way, own_mounts,
+    Backing, Clock, CpuQuota, Delay, DelayLine, Disk, Disturbance, Host, Network, Throttle, Way, own_mounts,
     run_command,
 };
 use crate::history::FaultKind;
@@ -24,6 +24,7 @@ const PACKET_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     Process,
+    Quota,
     Cut,
     Reset,
     Link,
@@ -50,6 +51,7 @@ impl Mechanism {
         ];
         match self {
             Self::Process
+            | Self::Quota
             | Self::Cut
             | Self::Reset
             | Self::Link
@@ -81,6 +83,7 @@ impl Mechanism {
             return Err(format!("{tool} is not installed (package {package})"));
         }
         let missing = match self {
+            Self::Quota => CpuQuota::missing(),
             Self::Throttle => Throttle::missing(),
             Self::Delay => DelayLine::missing(),
             Self::Clock => Clock::library().err(),
@@ -110,6 +113,7 @@ impl Mechanism {
                 network.enter()?;
                 match self {
                     Self::Process => try_process(),
+                    Self::Quota => slow_cpu::try_out(&format!("{}-n1", network.run_id())),
                     Self::Cut => {
                         network.cut(Way::Silent, &[(Host::Member(0), Host::Member(1))])?;
                         counted(&network, "udp", "dropped", || network.packets_cut(Way::Silent))
@@ -182,6 +186,7 @@ impl Mechanism {
                 error.ok_or_else(|| anyhow::anyhow!("a sync without room succeeded"))?
             }
             Self::Process
+            | Self::Quota
             | Self::Cut
             | Self::Reset
             | Self::Link

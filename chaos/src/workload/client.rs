@@ -11,7 +11,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::{Failure, MemberClient};
-use crate::history::{EventKind, Function, LeaseAnswer, Note, Process, Request, Response, Writer};
+use crate::history::{
+    EventKind, Function, LeaseAnswer, LockAnswer, Note, Process, Request, Response, Writer,
+};
 use crate::kubernetes::Server;
 
 /// How far processes of compound operations are from those of their requests.
@@ -206,6 +208,29 @@ impl Client {
     ) -> std::io::Result<Result<(LeaseAnswer, i64), Failure>> {
         let asked = Asked { f: Function::TimeToLive, key: None, value: json!({ "id": id }) };
         self.operate(asked, async |member| member.lease_time_to_live(id).await).await
+    }
+
+    /// Waits for a lock of the lock service's, takes it for a lease, and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn lock(
+        &mut self,
+        name: &str,
+        lease: i64,
+    ) -> std::io::Result<Result<(LockAnswer, i64), Failure>> {
+        let (key, value) = (Some(name.to_owned()), json!({ "lease": lease }));
+        let asked = Asked { f: Function::Lock, key, value };
+        self.operate(asked, async |member| member.lock(name, lease).await).await
+    }
+
+    /// Gives such a lock back and records it.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub async fn unlock(&mut self, key: &str) -> std::io::Result<Result<((), i64), Failure>> {
+        let asked = Asked { f: Function::Unlock, key: Some(key.to_owned()), value: Value::Null };
+        self.operate(asked, async |member| member.unlock(key).await).await
     }
 
     /// Has history forgotten below a revision and records it.

@@ -1,10 +1,12 @@
 //! The lock workload: a list outside of the lock is changed by whoever holds it; some hold it for longer than their lease lives.
 //!
-//! The lock is a key that only one can create, with a lease of the holder's. Two locks guard one list each. Whoever holds the
-//! fenced one changes its list only on condition that the lock's key is still the own one; the other list is written
-//! without looking. A client that stops for longer than its lease lives, as a paused process does, loses its lock without
-//! knowing. So the unfenced list must lose updates: it is a canary that shows that the pauses are real. No store can prevent this.
+//! Each lock guards a list, and its holder a lease. Two are keys that only one can create. Whoever holds the fenced one changes its list
+//! only on condition that the lock's key is still the own one; the other list is written without looking. A client that stops for longer than its
+//! lease lives, as a paused process does, loses its lock without knowing. So the unfenced list must lose updates: it is a canary that
+//! shows that the pauses are real. No store can prevent this. The third lock is one of the lock service's, fenced too: there callers wait, and
+//! now and then another client ends the lease of one who does.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +17,17 @@ use rand::{RngExt, SeedableRng};
 use super::values::{Counter, first, read, unchanged, write};
 use super::{Client, Entry, Setup, Tier, Workload};
 use crate::check::lock::{Lock, list_key};
-use crate::history::{Compare, CompareTarget, Put, Relation, Request, Response, Txn};
+use crate::history::{Compare, CompareTarget, LockAnswer, Put, Relation, Request, Response, Txn};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "lock",
-    about: "a list is changed under a lock, with fencing and without; some pause for longer than the lock lives",
+    about: "a list is changed under a lock, one's own or the lock service's; some pause for longer than the lock lives",
     checkers: &["lock", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
-    create: |setup| Arc::new(Locks { generator: Mutex::new(Generator::new(setup)) }),
+    create: |setup| {
+        Arc::new(Locks { generator: Mutex::new(Generator::new(setup)), waiting: Mutex::default() })
+    },
 };
 
 /// Seconds that the lease of a holder is asked for: the least that stores give with usual election timeouts.
@@ -33,6 +37,8 @@ const PAUSE: Duration = Duration::from_secs(4);
 
 struct Locks {
     generator: Mutex<Generator>,
+    /// Leases of those who wait for a lock of the lock service's, or have just got it.
+    waiting: Mutex<BTreeSet<i64>>,
 }
 
 impl Locks {
@@ -40,18 +46,30 @@ impl Locks {
         self.generator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<i64>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tries to take a lock, and if it gets it, changes the list and gives it back.
     async fn section(&self, client: &mut Client) -> std::io::Result<()> {
         let section = self.generator().next_section();
-        let Section { lock, key, list, element, pauses } = section;
+        let other = self.waiting().first().copied().filter(|_| section.ends_another);
+        if let Some(other) = other {
+            let _ = client.lease_revoke(other).await?;
+            return Ok(());
+        }
         let Ok((lease, _)) = client.lease_grant(TTL).await? else { return Ok(()) };
-        let holder = Put { key: key.clone(), value: element.to_string(), lease: lease.id, prev_kv: false };
-        let take = Request::Txn(Txn {
-            compares: vec![unchanged(&key, 0)],
-            then: vec![Request::Put(holder)],
-            otherwise: Vec::new(),
-        });
-        if let Ok((Response::Txn { succeeded: true, .. }, created)) = client.exchange(&take).await?
+        let holds = match section.lock {
+            Lock::Served => {
+                self.waiting().insert(lease.id);
+                let holds = wait_for(client, &section, lease.id).await;
+                self.waiting().remove(&lease.id);
+                holds?
+            }
+            Lock::Fenced | Lock::Unfenced => take(client, &section, lease.id).await?,
+        };
+        let Section { lock, list, element, pauses, unlocks, .. } = section;
+        if let Some(holds) = holds
             && let Ok((answer, _)) = client.exchange(&read(&list)).await?
         {
             if pauses {
@@ -64,20 +82,45 @@ impl Locks {
                 Some(state) => format!("{} {element}", state.value),
                 None => element.to_string(),
             };
-            let _ = client.exchange(&change(lock, &key, created, write(&list, grown))).await?;
+            let key = holds.key.clone();
+            let _ = client.exchange(&change(lock, holds, write(&list, grown))).await?;
+            if lock == Lock::Served && unlocks {
+                let _ = client.unlock(&key).await?;
+            }
         }
         let _ = client.lease_revoke(lease.id).await?;
         Ok(())
     }
 }
 
-fn change(lock: Lock, key: &str, created: i64, put: Request) -> Request {
+/// Creates the lock's key, if it is not there; returns the condition that holds while it is the own one.
+async fn take(client: &mut Client, section: &Section, lease: i64) -> std::io::Result<Option<Compare>> {
+    let key = section.name.clone();
+    let holder = Put { key: key.clone(), value: section.element.to_string(), lease, prev_kv: false };
+    let take = Request::Txn(Txn {
+        compares: vec![unchanged(&key, 0)],
+        then: vec![Request::Put(holder)],
+        otherwise: Vec::new(),
+    });
+    let answer = client.exchange(&take).await?;
+    let Ok((Response::Txn { succeeded: true, .. }, created)) = answer else { return Ok(None) };
+    let target = CompareTarget::CreateRevision(created);
+    Ok(Some(Compare { key, end: None, target, relation: Relation::Equal }))
+}
+
+/// Waits for a lock of the lock service's; returns the condition that holds while it is the own one.
+async fn wait_for(client: &mut Client, section: &Section, lease: i64) -> std::io::Result<Option<Compare>> {
+    let Ok((LockAnswer { key }, _)) = client.lock(&section.name, lease).await? else { return Ok(None) };
+    // No two leases share a key: it is there while the caller holds the lock (etcd API, LockResponse.key).
+    let target = CompareTarget::Version(0);
+    Ok(Some(Compare { key, end: None, target, relation: Relation::Greater }))
+}
+
+fn change(lock: Lock, holds: Compare, put: Request) -> Request {
     match lock {
         Lock::Unfenced => put,
-        Lock::Fenced => {
-            let target = CompareTarget::CreateRevision(created);
-            let is_mine = Compare { key: key.to_owned(), end: None, target, relation: Relation::Equal };
-            Request::Txn(Txn { compares: vec![is_mine], then: vec![put], otherwise: Vec::new() })
+        Lock::Fenced | Lock::Served => {
+            Request::Txn(Txn { compares: vec![holds], then: vec![put], otherwise: Vec::new() })
         }
     }
 }
@@ -104,10 +147,14 @@ impl Workload for Locks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Section {
     lock: Lock,
-    key: String,
+    name: String,
     list: String,
     element: u64,
     pauses: bool,
+    /// Gives the lock back by its key, before its lease ends.
+    unlocks: bool,
+    /// Does nothing of this, but ends the lease of somebody who waits.
+    ends_another: bool,
 }
 
 /// Draws sections from a seed.
@@ -127,17 +174,22 @@ impl Generator {
     }
 
     fn next_section(&mut self) -> Section {
-        let lock = if self.random.random_bool(0.5) { Lock::Fenced } else { Lock::Unfenced };
+        let lock = match self.random.random_range(0..5_u8) {
+            0 | 1 => Lock::Fenced,
+            2 | 3 => Lock::Unfenced,
+            _ => Lock::Served,
+        };
         let element = self.elements.next();
-        let key = format!("{}lock/{}", self.prefix, lock.name());
+        let name = format!("{}lock/{}", self.prefix, lock.name());
         let list = list_key(&self.prefix, lock, element / TRIES_PER_LIST);
-        Section { lock, key, list, element, pauses: self.random.random_bool(0.15) }
+        let mut draw = |chance| self.random.random_bool(chance);
+        let (pauses, unlocks, ends_another) = (draw(0.15), draw(0.5), draw(0.1));
+        Section { lock, name, list, element, pauses, unlocks, ends_another }
     }
 
     fn lists(&self) -> Vec<String> {
         let numbers = 0..=self.elements.last() / TRIES_PER_LIST;
-        let locks = [Lock::Fenced, Lock::Unfenced];
-        numbers.flat_map(|number| locks.map(|lock| list_key(&self.prefix, lock, number))).collect()
+        numbers.flat_map(|number| Lock::ALL.map(|lock| list_key(&self.prefix, lock, number))).collect()
     }
 }
 
@@ -146,11 +198,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_locks_are_taken_and_some_pause() {
+    fn every_lock_is_taken_and_some_pause() {
         let mut generator = Generator::new(&Setup { seed: 1, prefix: String::new(), members: 3 });
         let sections: Vec<Section> = (0..300).map(|_| generator.next_section()).collect();
         let known = generator.lists();
-        for lock in [Lock::Fenced, Lock::Unfenced] {
+        for lock in Lock::ALL {
             let paused = sections.iter().filter(|section| section.lock == lock && section.pauses).count();
             assert!(paused > 5, "{paused}");
         }

@@ -7,8 +7,8 @@
 //! | outlived its end | behind its end, or a revoke that was acknowledged, no key of the lease is there |
 //! | never ended | on a healed cluster a lease ends within twice its time and a few seconds: a new leader may begin it anew |
 //!
-//! When a lease ended is known by the first answer that shows the revision: it was not later. What a client may have deleted itself is
-//! no end. So every finding is a proof.
+//! When a lease ended is known by the first answer that shows the revision: it was not later. What a client may have deleted itself, or the
+//! lock service for it, is no end. So every finding is a proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::witness::LogEntry;
 use super::{Record, Violation};
 use crate::history::{
     Event, Exchange, ExchangeEnd, Function, LeaseCall, LeaseEnd, Request, Response, exchanges, lease_calls,
+    left_queues, lock_calls, unlock_calls,
 };
 
 /// Name of the checker.
@@ -55,7 +56,8 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let versions = record.versions();
     let mut violations = Vec::new();
     let (known, clocks) = (KnownBy::new(&exchanges), Clocks::of(&record.events));
-    let ends = ends(&versions, &exchanges, &known, &mut violations);
+    let left_queues = left_queues(&lock_calls(&record.events)?, &unlock_calls(&record.events)?);
+    let ends = ends(&versions, (&exchanges, &left_queues), &known, &mut violations);
     for end in &ends {
         early(end, &leases, (&known, &clocks), &mut violations);
     }
@@ -115,7 +117,7 @@ struct End {
 /// Finds the ends of leases in the log: each deletes everything that the lease held.
 fn ends(
     versions: &Versions<'_>,
-    exchanges: &[Exchange],
+    (exchanges, left_queues): (&[Exchange], &BTreeSet<String>),
     known: &KnownBy<'_>,
     violations: &mut Vec<Violation>,
 ) -> Vec<End> {
@@ -141,7 +143,11 @@ fn ends(
         let known_at = known.at(*revision).map_or(u64::MAX, |(at, _)| at);
         let in_time = |delete: &&&Exchange| delete.invoked_at < known_at;
         let mut candidates = deletes.iter().filter(in_time);
-        if !gone.is_empty() && candidates.any(|delete| may_have_made(delete, *revision, entries)) {
+        let leaves_a_queue = |entry: &&LogEntry| entry.state.is_none() && left_queues.contains(&entry.key);
+        if !gone.is_empty()
+            && (candidates.any(|delete| may_have_made(delete, *revision, entries))
+                || entries.iter().all(leaves_a_queue))
+        {
             continue;
         }
         for (lease, keys) in gone {

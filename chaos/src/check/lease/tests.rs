@@ -119,6 +119,25 @@ fn an_early_end_is_found() {
 }
 
 #[test]
+fn a_place_in_a_queue_that_was_left_is_no_end_of_its_lease() {
+    let ended = |f: Function, key: &str, kind: EventKind| {
+        let mut run = Run::default();
+        run.grant(0, 7, 2).log(2, "lk/7", Some(7)).log(3, "lk/7", None).read(S, 3, &[]);
+        let answer = if f == Function::Lock { json!({ "key": "lk/7" }) } else { Value::Null };
+        run.event(10, EventKind::Invoke, 99, f, json!({ "lease": 7 }), None);
+        run.event(20, kind, 99, f, answer, Some(2));
+        for event in run.record.events.iter_mut().filter(|event| event.f == f) {
+            event.key = Some(key.to_owned());
+        }
+        run.rules()
+    };
+    assert_eq!(ended(Function::Unlock, "lk/7", EventKind::Info), [""; 0]);
+    assert_eq!(ended(Function::Unlock, "lk/8", EventKind::Ok), ["lease ended early"]);
+    assert_eq!(ended(Function::Lock, "lk", EventKind::Info), [""; 0]);
+    assert_eq!(ended(Function::Lock, "lk", EventKind::Ok), ["lease ended early"]);
+}
+
+#[test]
 fn a_clock_that_runs_fast_may_end_a_lease_sooner() {
     let told = json!({
         "fault": 0, "phase": "witness", "members": ["n1"], "leader": null, "hit_leader": true, "witness": { "permille": 2000 },

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::Violation;
 use crate::check::clocks::Clocks;
 use crate::history::{
-    Compare, CompareTarget, Exchange, ExchangeEnd, Function, LeaseCall, LeaseEnd, Put, Relation, Request,
-    Response,
+    Compare, CompareTarget, Exchange, ExchangeEnd, Function, LeaseCall, LeaseEnd, LockCall, LockEnd, Put,
+    Relation, Request, Response, UnlockCall,
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -28,9 +28,26 @@ impl Taken<'_> {
     }
 }
 
+/// What clients asked of locks and their leases.
+pub(super) struct Asked<'a> {
+    pub(super) exchanges: &'a [Exchange],
+    pub(super) locks: &'a [LockCall],
+    pub(super) unlocks: &'a [UnlockCall],
+    pub(super) leases: &'a [LeaseCall],
+}
+
 /// Finds locks that were taken while somebody held them.
-pub(super) fn twice(exchanges: &[Exchange], calls: &[LeaseCall], clocks: &Clocks) -> Vec<Violation> {
-    let ends = earliest_ends(calls, clocks);
+pub(super) fn twice(asked: &Asked<'_>, clocks: &Clocks) -> Vec<Violation> {
+    let ends = earliest_ends(asked.leases, clocks);
+    let mut by_key = created(asked.exchanges, &ends);
+    // Whoever may take the key away by hand ends a hold at any time.
+    by_key.retain(|key, _| !asked.exchanges.iter().any(|exchange| changes_by_hand(exchange, key)));
+    let by_name = served(asked.locks, asked.unlocks, &ends);
+    by_key.into_values().chain(by_name.into_values()).flat_map(overlaps).collect()
+}
+
+/// Locks that are keys which one can create, each with who took it.
+fn created<'a>(exchanges: &'a [Exchange], ends: &BTreeMap<i64, u64>) -> BTreeMap<&'a str, Vec<Taken<'a>>> {
     let mut by_key: BTreeMap<&str, Vec<Taken<'_>>> = BTreeMap::new();
     for exchange in exchanges {
         let Some((put, returned_at)) = taking(exchange) else { continue };
@@ -38,9 +55,26 @@ pub(super) fn twice(exchanges: &[Exchange], calls: &[LeaseCall], clocks: &Clocks
         let (index, key, invoked_at) = (exchange.index, put.key.as_str(), exchange.invoked_at);
         by_key.entry(key).or_default().push(Taken { index, key, invoked_at, returned_at, held_until });
     }
-    // Whoever may take the key away by hand ends a hold at any time.
-    by_key.retain(|key, _| !exchanges.iter().any(|exchange| changes_by_hand(exchange, key)));
-    by_key.into_values().flat_map(overlaps).collect()
+    by_key
+}
+
+/// Locks of the lock service's, each with who took it.
+fn served<'a>(
+    locks: &'a [LockCall],
+    unlocks: &[UnlockCall],
+    ends: &BTreeMap<i64, u64>,
+) -> BTreeMap<&'a str, Vec<Taken<'a>>> {
+    let mut by_name: BTreeMap<&str, Vec<Taken<'_>>> = BTreeMap::new();
+    for call in locks {
+        let LockEnd::Ok { key: own, returned_at, .. } = &call.end else { continue };
+        let given_back = unlocks.iter().filter(|unlock| unlock.may_be_done && unlock.key == *own);
+        let lease_ends = ends.get(&call.lease).copied().unwrap_or(0);
+        let held_until = given_back.map(|unlock| unlock.invoked_at).fold(lease_ends, u64::min);
+        let (index, key, invoked_at) = (call.index, call.name.as_str(), call.invoked_at);
+        let taken = Taken { index, key, invoked_at, returned_at: *returned_at, held_until };
+        by_name.entry(key).or_default().push(taken);
+    }
+    by_name
 }
 
 /// Finds pairs of which neither may have come before the other.

@@ -1,27 +1,31 @@
 //! Locks: nobody takes one that somebody holds, and under a fenced lock no acknowledged update of the list is lost.
 //!
-//! A lock is a key that only one can create, with a lease of the holder's: whoever takes it holds it until the lease may have ended,
-//! by its time or by hand. An update reads the list, adds an element and writes it back, all while its client holds the lock. Two who
-//! do this at the same time lose one of the elements. The fenced lock must prevent it, whatever pauses, so its list only grows. The
+//! A lock is a key that only one can create, or one of the lock service's, with a lease of the holder's: whoever takes it holds it until the
+//! lease may have ended, by its time or by hand. An update reads the list, adds an element and writes it back, all while its client holds the lock. Two who
+//! do this at the same time lose one of the elements. The fenced locks must prevent it, whatever pauses, so their lists only grow. The
 //! unfenced one cannot, and is reported as what it is: a canary that shows that clients did lose their lock while they held
 //! it. It says nothing about the store.
 //!
 //! | rule | what must hold |
 //! |---|---|
+//! | lock of a lost place | whom the lock service gives a lock has a key there, and nobody's came before it, at the revision that the answer names |
 //! | lock held twice | a lock is taken again only once the lease of whoever held it may have ended |
-//! | lost update under a lock | whoever is answered later sees an acknowledged update of the fenced list |
-//! | list rewritten | the fenced list at one time begins with what it was before |
+//! | lost update under a lock | whoever is answered later sees an acknowledged update of a fenced list |
+//! | list rewritten | a fenced list at one time begins with what it was before |
 //! | refused update was done | what was refused is in no list |
 //! | element from nowhere, element twice | a list has what clients had been asked to add, once |
 
 mod held;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clocks::Clocks;
 use super::opinions::Opinion;
 use super::{Record, Violation};
-use crate::history::{Exchange, ExchangeEnd, Request, Response, exchanges, lease_calls};
+use crate::history::{
+    Exchange, ExchangeEnd, Request, Response, exchanges, lease_calls, lock_calls, unlock_calls,
+};
 
 /// Name of the checker.
 pub const NAME: &str = "lock";
@@ -35,16 +39,24 @@ const VIOLATIONS_MAX: usize = 20;
 /// How a lock is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
+    /// A key that one can create; its holder looks whether it is still the own one.
     Fenced,
+    /// The lock service's; its holder looks, too.
+    Served,
+    /// A key that one can create; its holder does not look.
     Unfenced,
 }
 
 impl Lock {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fenced, Self::Served, Self::Unfenced];
+
     /// Returns its name in keys.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Fenced => "fenced",
+            Self::Served => "served",
             Self::Unfenced => "unfenced",
         }
     }
@@ -58,7 +70,7 @@ pub fn list_key(prefix: &str, lock: Lock, number: u64) -> String {
 
 fn lock_of(key: &str) -> Option<Lock> {
     let (_, rest) = key.split_once(FOLDER)?;
-    [Lock::Fenced, Lock::Unfenced].into_iter().find(|lock| rest.starts_with(&format!("{}/", lock.name())))
+    Lock::ALL.into_iter().find(|lock| rest.starts_with(&format!("{}/", lock.name())))
 }
 
 /// One list.
@@ -84,23 +96,31 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     let lists = collect(&exchanges);
     let mut updates: BTreeMap<Lock, usize> = BTreeMap::new();
     let mut canary = 0;
-    let mut violations = held::twice(&exchanges, &lease_calls(&record.events)?, &Clocks::of(&record.events));
+    let asked = held::Asked {
+        exchanges: &exchanges,
+        locks: &lock_calls(&record.events)?,
+        unlocks: &unlock_calls(&record.events)?,
+        leases: &lease_calls(&record.events)?,
+    };
+    let mut violations = held::twice(&asked, &Clocks::of(&record.events));
+    if !record.logs.is_empty() {
+        violations.extend(served::lost_places(asked.locks, &record.versions()));
+    }
     for (key, list) in &lists {
         let Some(lock) = lock_of(key) else { continue };
         *updates.entry(lock).or_default() += list.sights.iter().filter(|sight| sight.is_update()).count();
         match lock {
-            Lock::Fenced => violations.extend(judge(key, list)),
+            Lock::Fenced | Lock::Served => violations.extend(judge(key, list)),
             Lock::Unfenced => {
                 canary += lost_updates(key, list).len();
                 violations.extend(strange_elements(key, list));
             }
         }
     }
-    let fenced = updates.get(&Lock::Fenced).copied().unwrap_or(0);
+    let [fenced, served, unfenced] = Lock::ALL.map(|lock| updates.get(&lock).copied().unwrap_or(0));
     if fenced == 0 {
         return Ok(None);
     }
-    let unfenced = updates.get(&Lock::Unfenced).copied().unwrap_or(0);
     violations.truncate(VIOLATIONS_MAX);
     let canary_says = if canary > 0 {
         format!("the unfenced canary lost {canary} of {unfenced}, as documented")
@@ -109,10 +129,17 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     };
     Ok(Some(Opinion {
         checker: NAME,
-        scope: format!("{fenced} updates under the fenced lock; {canary_says}"),
+        scope: format!(
+            "{fenced} updates under the fenced lock, {served} under the lock service's; {canary_says}"
+        ),
         violations,
         unknown: Vec::new(),
-        counts: BTreeMap::from([("fenced", fenced), ("unfenced", unfenced), ("unfenced_lost", canary)]),
+        counts: BTreeMap::from([
+            ("fenced", fenced),
+            ("served", served),
+            ("unfenced", unfenced),
+            ("unfenced_lost", canary),
+        ]),
     }))
 }
 
@@ -157,7 +184,7 @@ fn collect(exchanges: &[Exchange]) -> BTreeMap<&str, List<'_>> {
     lists
 }
 
-/// Judges a list that a fenced lock guards.
+/// Judges a list whose holders look whether they still hold the lock.
 fn judge(key: &str, list: &List<'_>) -> Vec<Violation> {
     let mut violations = lost_updates(key, list);
     violations.extend(strange_elements(key, list));

@@ -39,7 +39,9 @@ impl History {
 
     /// The rules that are broken under the fenced lock.
     pub(super) fn rules(&self) -> Vec<&'static str> {
-        let mut violations = held::twice(&self.exchanges, &self.calls, &Clocks::default());
+        let (exchanges, leases) = (&self.exchanges[..], &self.calls[..]);
+        let asked = held::Asked { exchanges, locks: &[], unlocks: &[], leases };
+        let mut violations = held::twice(&asked, &Clocks::default());
         for (key, list) in collect(&self.exchanges) {
             violations.extend(judge(key, &list));
         }

@@ -4,7 +4,7 @@
 //! 2. Each request takes its revision: a write the one it made, a read the one in its answer's header. A write of unknown fate
 //!    takes the revision at which its unique value stands in the log, or never happened.
 //! 3. Replaying the log, every answer must match the state at its revision, and every write must have changed exactly what the
-//!    log shows. Every revision belongs to one write, or is the end of a lease: all its keys at once. Where the log is that of the
+//!    log shows. Every revision belongs to one write, to a call of the lock service, or is the end of a lease: all its keys at once. Where the log is that of the
 //!    whole store, every revision up to the highest that an answer names is there.
 //! 4. If A returned before B was invoked, then rev(A) ≤ rev(B), strictly when B is a write. Serializable reads are exempt.
 //!
@@ -22,7 +22,9 @@ use serde_json::Value;
 use super::opinions::Opinion;
 use super::versions::{Versions, effect};
 use super::{Record, Violation};
-use crate::history::{Event, Exchange, ExchangeEnd, Function, KeyState, Request, exchanges};
+use crate::history::{
+    Event, Exchange, ExchangeEnd, Function, KeyState, LockCall, Request, exchanges, lock_calls,
+};
 
 /// Name of the checker.
 pub const NAME: &str = "witness";
@@ -64,7 +66,9 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
     }
     let versions = record.versions();
     let unknown: Vec<String> = forgotten(record, &versions).into_iter().collect();
-    let outcome = if unknown.is_empty() { check(&exchanges, &versions) } else { Ok(Report::default()) };
+    let locks = lock_calls(&record.events)?;
+    let outcome =
+        if unknown.is_empty() { check(&exchanges, &locks, &versions) } else { Ok(Report::default()) };
     let (report, mut violations) = match outcome {
         Ok(report) => (report, Vec::new()),
         Err(violations) => (Report::default(), violations),
@@ -145,11 +149,15 @@ fn gaps(from: i64, exchanges: &[Exchange], versions: &Versions<'_>) -> Vec<Viola
 /// A request that happened, with its revision.
 type Placed<'a> = (&'a Exchange, i64);
 
-/// Checks requests against the log.
+/// Checks requests against the log; what the lock service wrote for callers belongs to them.
 ///
 /// # Errors
 /// The violations found, at most twenty.
-pub fn check(exchanges: &[Exchange], versions: &Versions<'_>) -> Result<Report, Vec<Violation>> {
+pub fn check(
+    exchanges: &[Exchange],
+    locks: &[LockCall],
+    versions: &Versions<'_>,
+) -> Result<Report, Vec<Violation>> {
     let mut violations = Vec::new();
     let changes = versions.revisions().values().map(Vec::len).sum();
     let mut report = Report { changes, ..Report::default() };
@@ -157,7 +165,7 @@ pub fn check(exchanges: &[Exchange], versions: &Versions<'_>) -> Result<Report, 
     for (exchange, revision) in &placed {
         answer_matches(exchange, *revision, versions, &mut violations);
     }
-    report.leases_ended = owners::check(&placed, exchanges, versions, &mut violations);
+    report.leases_ended = owners::check(&placed, (exchanges, locks), versions, &mut violations);
     time::check(&placed, &mut violations);
     violations.truncate(VIOLATIONS_MAX);
     if violations.is_empty() { Ok(report) } else { Err(violations) }

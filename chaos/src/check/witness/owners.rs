@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::{Placed, Violation, name};
 use crate::check::versions::{Effect, Versions, effect};
 use crate::check::witness::LogEntry;
-use crate::history::{Exchange, ExchangeEnd, KeyState};
+use crate::history::{Exchange, ExchangeEnd, KeyState, LockCall, LockEnd};
 
 /// Checks that every revision has exactly one writer that changed just this, and that every acknowledged write stands in the
 /// log. Returns the number of revisions at which a lease ended.
 pub(super) fn check(
     placed: &[Placed<'_>],
-    exchanges: &[Exchange],
+    (exchanges, locks): (&[Exchange], &[LockCall]),
     versions: &Versions<'_>,
     violations: &mut Vec<Violation>,
 ) -> usize {
@@ -26,6 +26,7 @@ pub(super) fn check(
         }
     }
     let mut deletes = unplaced_deletes(placed, exchanges);
+    let mut queueing: BTreeMap<String, &LockCall> = locks.iter().map(|call| (call.entry(), call)).collect();
     let mut leases_ended = 0;
     for (revision, entries) in versions.revisions() {
         let logged = changes(entries);
@@ -44,6 +45,8 @@ pub(super) fn check(
             }
         } else if is_end_of_lease(&logged, *revision, versions) {
             leases_ended += 1;
+        } else if enters_a_queue(&logged, *revision, &mut queueing) {
+            // The lock service wrote it for a caller.
         } else if let Some(position) =
             deletes.iter().position(|delete| effect(versions, &delete.request, *revision).changes == logged)
         {
@@ -67,6 +70,22 @@ pub(super) fn check(
         });
     }
     leases_ended
+}
+
+/// Whether the lock service gave one of its callers a place in the queue. A call has one: there is one for each lease.
+fn enters_a_queue(
+    logged: &BTreeMap<String, Option<KeyState>>,
+    revision: i64,
+    queueing: &mut BTreeMap<String, &LockCall>,
+) -> bool {
+    let mut changes = logged.iter();
+    let (Some((key, Some(state))), None) = (changes.next(), changes.next()) else { return false };
+    let is_place = |call: &LockCall| {
+        let (value, version) = (state.value.as_str(), state.version);
+        call.end != LockEnd::Fail
+            && (value, version, state.create_revision, state.lease) == ("", 1, revision, call.lease)
+    };
+    queueing.get(key).is_some_and(|call| is_place(call)) && queueing.remove(key).is_some()
 }
 
 /// Requests of unknown fate that put nothing by which the log would name them.

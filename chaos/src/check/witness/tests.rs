@@ -6,8 +6,8 @@ use super::{LogEntry, check, gaps, opinion};
 use crate::check::Record;
 use crate::check::versions::Versions;
 use crate::history::{
-    Answer, Call, Event, EventKind, Exchange, ExchangeEnd, Function, KeyState, Operation, Outcome, Process,
-    Range, Request, Response, Txn,
+    Answer, Call, Event, EventKind, Exchange, ExchangeEnd, Function, KeyState, LockCall, LockEnd, Operation,
+    Outcome, Process, Range, Request, Response, Txn,
 };
 
 fn exchanges(operations: &[Operation]) -> Vec<Exchange> {
@@ -53,7 +53,7 @@ fn valid() -> Vec<Operation> {
 }
 
 fn rules(operations: &[Operation], log: &[LogEntry]) -> Vec<&'static str> {
-    check(&exchanges(operations), &Versions::new(log))
+    check(&exchanges(operations), &[], &Versions::new(log))
         .err()
         .unwrap_or_default()
         .into_iter()
@@ -63,7 +63,7 @@ fn rules(operations: &[Operation], log: &[LogEntry]) -> Vec<&'static str> {
 
 #[test]
 fn a_valid_history_passes() {
-    let report = check(&exchanges(&valid()), &Versions::new(&log())).unwrap();
+    let report = check(&exchanges(&valid()), &[], &Versions::new(&log())).unwrap();
     assert_eq!((report.reads, report.writes, report.changes), (2, 2, 2));
 }
 
@@ -71,7 +71,7 @@ fn a_valid_history_passes() {
 fn a_stale_read_names_both_operations() {
     let mut operations = valid();
     operations[3] = read(6, (60, 70), Some(state("a", 1, 2, 2)), 2);
-    let violations = check(&exchanges(&operations), &Versions::new(&log())).unwrap_err();
+    let violations = check(&exchanges(&operations), &[], &Versions::new(&log())).unwrap_err();
     assert_eq!(violations.len(), 1);
     assert_eq!((violations[0].rule, violations[0].operations.as_slice()), ("stale read", [4, 6].as_slice()));
 }
@@ -198,11 +198,29 @@ fn a_transaction_that_does_nothing_may_be_answered_with_what_is_old() {
         let request = Request::Txn(Txn { then, ..Txn::default() });
         let end = ExchangeEnd::Ok { response, revision: 2, returned_at: 90 };
         history.push(Exchange { index: 8, request, invoked_at: 80, end, ..history[0].clone() });
-        let violations = check(&history, &Versions::new(&log())).err().unwrap_or_default();
+        let violations = check(&history, &[], &Versions::new(&log())).err().unwrap_or_default();
         violations.into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
     };
     let read = |serializable| Request::Range(Range { key: "z".to_owned(), serializable, ..Range::default() });
     assert_eq!(found(vec![]), [""; 0]);
     assert_eq!(found(vec![read(true)]), [""; 0]);
     assert_eq!(found(vec![read(true), read(false)]), ["stale read"]);
+}
+
+#[test]
+fn what_the_lock_service_writes_for_a_caller_is_owned_once_and_no_more() {
+    let entry = |revision| LogEntry {
+        revision,
+        key: "lk/1f".to_owned(),
+        state: Some(KeyState { lease: 31, ..state("", 1, revision, revision) }),
+    };
+    let call = |end| LockCall { index: 8, name: "lk".to_owned(), lease: 31, invoked_at: 80, end };
+    let rules = |end, revisions: &[i64]| {
+        let log: Vec<LogEntry> = log().into_iter().chain(revisions.iter().map(|at| entry(*at))).collect();
+        let violations = check(&exchanges(&valid()), &[call(end)], &Versions::new(&log)).err();
+        violations.unwrap_or_default().iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(LockEnd::Unknown, &[4]), [""; 0]);
+    assert_eq!(rules(LockEnd::Unknown, &[4, 5]), ["unowned revision"]);
+    assert_eq!(rules(LockEnd::Fail, &[4]), ["unowned revision"]);
 }

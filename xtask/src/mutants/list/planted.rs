@@ -131,4 +131,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a watch that has read the past misses the first change behind it",
         killed_by: &[],
     },
+    Mutant {
+        name: "lock-without-a-look",
+        file: "store/src/contest/contender.rs",
+        original: "self.wait_for_deletion(key, seen).await?;",
+        mutated: "self.wait_for_deletion(key, seen).await?; return Ok(self.kv.range(place.look(), Consistency::Linearizable).await?.revision);",
+        breaks: "who waited for a lock gets it once whoever was before is gone, though the own place may be gone, too",
+        killed_by: &[],
+    },
 ];

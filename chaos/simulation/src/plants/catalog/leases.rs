@@ -38,9 +38,15 @@ pub(super) const PLANTS: &[Plant] = &[
     },
     Plant {
         name: "compare-of-creation-holds",
-        origin: "etcd 11456: a lock that is granted without a look at who holds it",
+        origin: "a lock that is taken though somebody holds it",
         tier: Tier::Simulated(Simulated { workload: "lock", ..Simulated::USUAL }),
         expected: Expected::FoundBy(&["lock", "witness"]),
+    },
+    Plant {
+        name: "lock-without-a-look",
+        origin: "etcd 11456: who waited for a lock gets it though the own lease is over",
+        tier: Tier::Simulated(Simulated { workload: "lock", ..Simulated::USUAL }),
+        expected: Expected::FoundBy(&["lock"]),
     },
     Plant {
         name: "snapshot-without-leases",
