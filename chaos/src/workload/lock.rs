@@ -174,9 +174,10 @@ impl Generator {
     }
 
     fn next_section(&mut self) -> Section {
-        let lock = match self.random.random_range(0..5_u8) {
-            0 | 1 => Lock::Fenced,
-            2 | 3 => Lock::Unfenced,
+        // Whoever waits does nothing else: few do.
+        let lock = match self.random.random_range(0..9_u8) {
+            0..=3 => Lock::Fenced,
+            4..=7 => Lock::Unfenced,
             _ => Lock::Served,
         };
         let element = self.elements.next();
