@@ -1,6 +1,6 @@
 //! What must hold at every moment, as members show it from inside.
 //!
-//! At most one leader in a term, and nothing goes backwards. A majority remembers the term of every leader, because it voted for it, and
+//! At most one leader in a term, and nothing goes backwards: what is committed stays in each log that holds it. A majority remembers the term of every leader, because it voted for it, and
 //! holds every committed entry, because it acknowledged it: whatever crashed meanwhile (Ongaro and Ousterhout, "In Search of an
 //! Understandable Consensus Algorithm", 2014, sections 5.2 and 5.4).
 
@@ -116,6 +116,9 @@ impl Invariants {
             self.check(machine, now.committed >= before.committed, "the committed index went back", now);
             self.check(machine, now.applied >= before.applied, "the applied index went back", now);
             self.check(machine, now.revision >= before.revision, "the revision went back", now);
+            // It may hear that entries are committed before it shows that it has them.
+            let held = before.committed.min(before.last);
+            self.check(machine, now.last >= held, "a committed entry was truncated", now);
         }
     }
 
@@ -160,6 +163,20 @@ mod tests {
         let mut invariants = Invariants::default();
         looks.iter().for_each(|running| invariants.majority_remembers(3, running));
         invariants.violations.iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_committed_entry_that_leaves_a_log_is_found() {
+        let machine = Machine::new(0, 1);
+        let shows = |committed, last| Seen { committed, last, ..Seen::default() };
+        let broken = |before, now| {
+            let mut invariants = Invariants::default();
+            invariants.nothing_goes_back(&machine, before, now);
+            invariants.violations.iter().map(|violation| violation.rule).collect::<Vec<_>>()
+        };
+        assert!(broken(shows(7, 9), shows(7, 7)).is_empty(), "8 and 9 were not committed");
+        assert!(broken(shows(9, 7), shows(9, 7)).is_empty(), "it does not show yet what it has");
+        assert_eq!(broken(shows(7, 9), shows(7, 6)), ["a committed entry was truncated"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 mod list;
 mod sow;
 
+mod dependencies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::dependencies::Dependencies;
 use self::list::{Mutant, mutants};
 use self::sow::{Purpose, is_beside_the_store};
 use crate::process::{self, output, root};
@@ -90,10 +93,14 @@ fn program(name: &str, purpose: Purpose) -> Result<PathBuf> {
     Ok(built(name))
 }
 
-/// What is wrong with the mutants, for `tidy`: a text that is not where it should be, one that nothing kills, a plant without one.
+/// What is wrong with the mutants, for `tidy`: a text that is not where it should be, one that nothing kills, a plant without one, a
+/// dependency at another version.
 pub fn check() -> Vec<String> {
     let mutants = mutants();
-    let mut findings = sow::misfits(&mutants, |file| std::fs::read_to_string(root().join(file)));
+    let mut findings = match Dependencies::find() {
+        Ok(found) => sow::misfits(&mutants, |file| std::fs::read_to_string(found.origin(file))),
+        Err(error) => vec![format!("{error:#}")],
+    };
     match plants() {
         Ok(plants) => findings.extend(strays(&mutants, &plants)),
         Err(error) => findings.push(format!("{PLANTS}: {error:#}")),

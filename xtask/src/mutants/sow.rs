@@ -4,9 +4,10 @@
 //! original text ──► (if crate::plant::is_sown("name") { mutated } else { original })
 //! ```
 //!
-//! The copy of each crate that holds mutants gets that module, too. So one build serves all of them, and the code that people read and
-//! ship holds none, and no way to switch one on.
+//! The copy of each crate that holds mutants gets that module, too, be it of the repository or a dependency (`dependencies`). So one
+//! build serves all of them, and the code that people read and ship holds none, and no way to switch one on.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::dependencies::{self, Dependencies};
 use super::list::Mutant;
 use crate::process::{self, output, root};
 
@@ -27,6 +29,7 @@ const SOWN: [&str; 5] = ["store", "apiserver", "controllers", "chaos", "chaos/si
 const SWITCH: &str = r#"
 /// Which mutant is switched on.
 pub mod plant {
+    /// Whether it is this one.
     pub fn is_sown(name: &str) -> bool {
         static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
         CHOSEN.get_or_init(|| std::env::var("KEELSON_PLANT").ok()).as_deref() == Some(name)
@@ -67,7 +70,8 @@ pub fn misfits(mutants: &[Mutant], read: impl Fn(&str) -> io::Result<String>) ->
 
 /// Brings the copy up to date and returns where it is. Files that do not change keep their times, so that builds are short.
 pub fn sow(mutants: &[Mutant], purpose: Purpose) -> Result<PathBuf> {
-    let misfits = misfits(mutants, |file| fs::read_to_string(root().join(file)));
+    let dependencies = Dependencies::find()?;
+    let misfits = misfits(mutants, |file| fs::read_to_string(dependencies.origin(file)));
     if !misfits.is_empty() {
         bail!("{}", misfits.join("\n"));
     }
@@ -75,8 +79,9 @@ pub fn sow(mutants: &[Mutant], purpose: Purpose) -> Result<PathBuf> {
     let mut files = tracked()?;
     // Where this machine keeps the prebuilt RocksDB archive.
     files.push(".cargo/local.toml".to_owned());
+    files.extend(dependencies.files()?);
     for file in &files {
-        let Ok(bytes) = fs::read(root().join(file)) else { continue };
+        let Ok(bytes) = fs::read(dependencies.origin(file)) else { continue };
         let bytes = match String::from_utf8(bytes) {
             _ if purpose == Purpose::Store && is_left_out(file) => LEFT_OUT.into(),
             Ok(text) => prepared(file, text, mutants).into_bytes(),
@@ -84,18 +89,17 @@ pub fn sow(mutants: &[Mutant], purpose: Purpose) -> Result<PathBuf> {
         };
         write_if_changed(&copy.join(file), &bytes)?;
     }
-    remove_others(&copy, &copy, &files)?;
+    remove_others(&copy, &copy, &files.iter().map(PathBuf::from).collect())?;
     Ok(copy)
 }
 
-/// Removes what the repository no longer holds: of a module that was moved, the compiler must not find both.
-fn remove_others(folder: &Path, copy: &Path, files: &[String]) -> Result<()> {
+/// Removes what the sources no longer hold: of a module that was moved, the compiler must not find both.
+fn remove_others(folder: &Path, copy: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             remove_others(&path, copy, files)?;
-        } else if path.strip_prefix(copy).is_ok_and(|name| !files.iter().any(|file| name == Path::new(file)))
-        {
+        } else if path.strip_prefix(copy).is_ok_and(|name| !files.contains(name)) {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
@@ -130,7 +134,13 @@ fn tracked() -> Result<Vec<String>> {
 }
 
 fn prepared(file: &str, text: String, mutants: &[Mutant]) -> String {
-    let is_sown = SOWN.iter().any(|folder| file.strip_prefix(folder) == Some("/src/lib.rs"));
+    let text = match file {
+        "Cargo.toml" => dependencies::patched(&text),
+        "Cargo.lock" => dependencies::unlocked(&text),
+        _ => text,
+    };
+    let is_root = SOWN.iter().any(|folder| file.strip_prefix(folder) == Some("/src/lib.rs"));
+    let is_sown = is_root || dependencies::is_root_module(file);
     // What compilers think of sown code is of no interest.
     let text = if is_sown { format!("#![allow(warnings)]\n{text}{SWITCH}") } else { text };
     mutants
@@ -183,7 +193,16 @@ mod tests {
     fn crates_that_hold_mutants_get_the_switch_and_others_do_not() {
         let has = |file| prepared(file, "pub mod a;\n".to_owned(), &[]).contains("mod plant");
         assert!(has("store/src/lib.rs") && has("chaos/simulation/src/lib.rs") && has("apiserver/src/lib.rs"));
+        assert!(has("dependencies/openraft/src/lib.rs"));
         assert!(!has("store/src/mvcc/mod.rs") && !has("nodeagent/src/lib.rs"));
+    }
+
+    #[test]
+    fn a_copy_builds_dependencies_of_its_own() {
+        assert!(prepared("Cargo.toml", String::new(), &[]).contains("[patch.crates-io]"));
+        assert!(!prepared("store/Cargo.toml", String::new(), &[]).contains("patch"));
+        let mutant = Mutant { file: "dependencies/openraft/src/a.rs", ..MUTANT };
+        assert!(prepared(mutant.file, "a < b".to_owned(), &[mutant]).contains("is_sown(\"off\")"));
     }
 
     #[test]
@@ -199,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_from_the_repository_goes_from_the_copy() {
+    fn what_is_gone_from_the_sources_goes_from_the_copy() {
         let copy = std::env::temp_dir().join(format!("keelson-sow-{}", std::process::id()));
         for file in ["a/old.rs", "a/kept.rs"] {
             write_if_changed(&copy.join(file), b"").unwrap();
         }
-        remove_others(&copy, &copy, &["a/kept.rs".to_owned()]).unwrap();
+        remove_others(&copy, &copy, &["a/kept.rs".into()].into()).unwrap();
         let left: Vec<bool> = ["a/old.rs", "a/kept.rs"].iter().map(|file| copy.join(file).exists()).collect();
         fs::remove_dir_all(&copy).unwrap();
         assert_eq!(left, [false, true]);

@@ -1,6 +1,6 @@
 //! Plans for what chance alone seldom meets. Each changes a plan that a seed has drawn; what it leaves, the seed decides.
 
-use crate::plan::{Fault, Latency, Plan, Planned, Victim};
+use crate::plan::{Fault, Latency, Plan, Planned, Shape, Victim};
 
 /// Virtual time of the first aimed fault: the cluster has formed and works.
 const FIRST_MS: u64 = 3_000;
@@ -23,6 +23,59 @@ pub(super) fn at_elections(plan: &mut Plan) {
             ]
         })
         .collect();
+}
+
+/// Leaders end one after the other. Messages are slow, so that several stand for election at once.
+pub(super) fn leaders_end(plan: &mut Plan) {
+    const INTERVAL_MS: usize = 3_000;
+    write_often(plan);
+    plan.latency = Latency { min_us: 1_000, max_us: 60_000 };
+    plan.faults = (FIRST_MS..plan.lasts_ms)
+        .step_by(INTERVAL_MS)
+        .map(|at_ms| Planned { at_ms, lasts_ms: 1_500, fault: Fault::Kill(Victim::Leader) })
+        .collect();
+}
+
+/// A member misses a second of writes. Then their leader ends, and the member hears the others again once they, too, would give a vote.
+pub(super) fn laggards_stand(plan: &mut Plan) {
+    const INTERVAL_MS: usize = 4_000;
+    const MISSED_MS: u64 = 1_000;
+    /// Longer than a follower keeps to a leader that it no longer hears, shorter than it waits before it stands itself.
+    const ALONE_MS: u64 = 750;
+    plan.latency = Latency { min_us: 200, max_us: 5_000 };
+    plan.faults = (FIRST_MS..plan.lasts_ms)
+        .step_by(INTERVAL_MS)
+        .enumerate()
+        .flat_map(|(nth, at_ms)| {
+            let isolate = Fault::Partition { shape: Shape::Isolate, victim: Victim::Nth(nth) };
+            let kill = Fault::Kill(Victim::Leader);
+            [
+                Planned { at_ms, lasts_ms: MISSED_MS + ALONE_MS, fault: isolate },
+                Planned { at_ms: at_ms + MISSED_MS, lasts_ms: 2_000, fault: kill },
+            ]
+        })
+        .collect();
+}
+
+/// As many members as can be spared hear nothing, nearly all the time, so that everybody else counts. These get on at a pace of their own
+/// each: messages seldom take equally long, and there are many.
+pub(super) fn bare_quorum(plan: &mut Plan) {
+    const INTERVAL_MS: usize = 5_000;
+    write_often(plan);
+    plan.latency = Latency { min_us: 200, max_us: 30_000 };
+    plan.faults = (FIRST_MS..plan.lasts_ms)
+        .step_by(INTERVAL_MS)
+        .enumerate()
+        .map(|(nth, at_ms)| {
+            let fault = Fault::Partition { shape: Shape::Minority, victim: Victim::Nth(nth) };
+            Planned { at_ms, lasts_ms: 4_000, fault }
+        })
+        .collect();
+}
+
+fn write_often(plan: &mut Plan) {
+    plan.clients = 20;
+    plan.period_ms = 10;
 }
 
 /// The power of all machines goes at once, again and again.
@@ -62,6 +115,27 @@ mod tests {
         for pair in faults.chunks(2) {
             assert_eq!([pair[0].fault.kind(), pair[1].fault.kind()], [Kind::PowerLoss, Kind::Kill]);
             assert_eq!(pair[0].at_ms, pair[1].at_ms);
+        }
+    }
+
+    #[test]
+    fn a_leader_ends_while_a_member_hears_nothing() {
+        let faults = aimed(laggards_stand).faults;
+        assert!(faults.len() >= 10, "{faults:?}");
+        for pair in faults.chunks(2) {
+            assert_eq!([pair[0].fault.kind(), pair[1].fault.kind()], [Kind::Partition, Kind::Kill]);
+            let heard_again = pair[0].at_ms + pair[0].lasts_ms;
+            assert!(pair[0].at_ms < pair[1].at_ms && pair[1].at_ms < heard_again, "{pair:?}");
+            assert!(heard_again < pair[1].at_ms + pair[1].lasts_ms, "the leader is back too soon: {pair:?}");
+        }
+    }
+
+    #[test]
+    fn faults_of_one_kind_do_not_overlap() {
+        for aim in [leaders_end, bare_quorum] {
+            let faults = aimed(aim).faults;
+            assert!(faults.len() >= 5, "{faults:?}");
+            assert!(faults.windows(2).all(|pair| pair[0].at_ms + pair[0].lasts_ms < pair[1].at_ms));
         }
     }
 

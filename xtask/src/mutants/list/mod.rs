@@ -6,6 +6,7 @@ mod control_plane;
 mod core;
 mod harness;
 mod planted;
+mod raft;
 mod reads;
 mod service;
 mod simulated;
@@ -14,6 +15,7 @@ mod simulated;
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
     pub name: &'static str,
+    /// In the repository, or below `dependencies/<name>` in a package that may be sown (`dependencies.rs`).
     pub file: &'static str,
     pub original: &'static str,
     pub mutated: &'static str,
@@ -32,6 +34,7 @@ pub fn mutants() -> Vec<Mutant> {
         backup::MUTANTS,
         simulated::MUTANTS,
         planted::MUTANTS,
+        raft::MUTANTS,
         control_plane::MUTANTS,
         harness::MUTANTS,
     ]

@@ -1,6 +1,7 @@
 //! All plants: each is a mutant of `xtask/src/mutants/list`, and here is how chaos finds it.
 
 mod backup;
+mod consensus;
 mod core;
 mod leases;
 mod log;
@@ -20,6 +21,7 @@ pub fn plants() -> Vec<Plant> {
     [
         log::PLANTS,
         raft::PLANTS,
+        consensus::PLANTS,
         core::PLANTS,
         leases::PLANTS,
         watches::PLANTS,
