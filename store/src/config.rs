@@ -13,6 +13,7 @@ use crate::level::Levels;
 use crate::member::AutoCompaction;
 use crate::net::PeerTls;
 use crate::wal::WalConfig;
+use crate::watch;
 
 /// Silence of the leader after which the first member campaigns (etcd's default).
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -119,6 +120,8 @@ pub struct Config {
     pub slow_after: Duration,
     /// How large a request may be.
     pub limits: RequestLimits,
+    /// What is kept for watches that are behind.
+    pub watches: watch::Limits,
     /// Feature levels that this member can be at.
     pub levels: Levels,
     /// Mutual TLS between members; plain text without it.
@@ -153,6 +156,7 @@ impl Config {
             token_ttl: TOKEN_TTL,
             slow_after: SLOW_AFTER,
             limits: RequestLimits::default(),
+            watches: watch::Limits::default(),
             levels: Levels::SUPPORTED,
             peer_tls: None,
             fatal: None,

@@ -138,6 +138,11 @@ async fn config(world: &World, machine: &Machine) -> MemberConfig {
         token_ttl: store::auth::TOKEN_TTL,
         slow_after: store::config::SLOW_AFTER,
         limits: store::kv::RequestLimits::default(),
+        watches: store::watch::Limits {
+            ring_bytes_max: settings.watch_ring_bytes,
+            queue_revisions_max: settings.watch_queue_revisions,
+            ..store::watch::Limits::default()
+        },
         levels: store::level::Levels::SUPPORTED,
     }
 }

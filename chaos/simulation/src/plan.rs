@@ -4,6 +4,7 @@
 //! are the moments of messages, the bytes that a crash tears, and what members draw.
 
 use serde::{Deserialize, Serialize};
+use store::watch::Limits;
 
 use crate::workloads;
 
@@ -46,6 +47,12 @@ pub struct StoreSettings {
     pub snapshot_entries: u64,
     pub entries_kept: u64,
     pub compare_ms: u64,
+    /// Recent changes that are kept for watches which are behind; others are read from storage.
+    #[serde(default = "first_watch_ring_bytes")]
+    pub watch_ring_bytes: usize,
+    /// Most revisions that wait for one watch.
+    #[serde(default = "first_watch_queue_revisions")]
+    pub watch_queue_revisions: usize,
 }
 
 /// A fault and when it comes.
@@ -145,6 +152,14 @@ pub enum Shape {
 /// What plans had before they said it.
 fn first_lock_ttl_ms() -> u64 {
     5_000
+}
+
+fn first_watch_ring_bytes() -> usize {
+    Limits::default().ring_bytes_max
+}
+
+fn first_watch_queue_revisions() -> usize {
+    Limits::default().queue_revisions_max
 }
 
 impl Plan {

@@ -4,6 +4,7 @@
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use store::watch::Limits;
 
 use crate::plan::{FORMAT, Fault, Kind, Latency, Plan, Planned, Shape, StoreSettings, Victim};
 use crate::workloads;
@@ -42,11 +43,15 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
         snapshot_entries,
         entries_kept: *pick(&mut random, &[1, 10, 50, 50, 100]),
         compare_ms: *pick(&mut random, &[500, 2_000, 2_000, 10_000]),
+        watch_ring_bytes: Limits::default().ring_bytes_max,
+        watch_queue_revisions: Limits::default().queue_revisions_max,
     };
     let period_ms = random.random_range(15..90) * u64::from(clients) / u64::from(voters * 2);
     let faults = faults(&mut random, wanted);
     let workload = pick(&mut random, &wanted.workloads).clone();
     let is_of_servers = workloads::is_of_servers(&workload);
+    // Drawn last, so that all else is what it was when seeds were noted. Watches of whole servers are as in production.
+    let store = if is_of_servers { store } else { with_little_for_watches(store, &mut random) };
     Plan {
         format: FORMAT,
         seed,
@@ -59,6 +64,15 @@ pub fn plan(seed: u64, wanted: &Wanted) -> Plan {
         store,
         lock_ttl_ms: LOCK_TTL_MS,
         faults,
+    }
+}
+
+/// Has watches fall behind what is kept for them, as those of slow clients do in production.
+fn with_little_for_watches(store: StoreSettings, random: &mut SmallRng) -> StoreSettings {
+    StoreSettings {
+        watch_ring_bytes: *pick(random, &[1 << 10, 1 << 14, store.watch_ring_bytes]),
+        watch_queue_revisions: *pick(random, &[4, 32, store.watch_queue_revisions]),
+        ..store
     }
 }
 

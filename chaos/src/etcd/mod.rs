@@ -36,6 +36,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for a connection: members are on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Most bytes of a stream that are under way before a client reads them. Little, so that what a watch is not asked for soon waits at
+/// the member: a client of etcd's own takes 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 16 << 10;
+
 /// What tonic answers when it could not connect, so that nothing was sent. Simulated connections say the same.
 pub const NO_CONNECTION: &str = "tcp connect error";
 
@@ -77,7 +81,8 @@ impl MemberClient {
     ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-        Ok(Self { channel: connect(endpoint.clone().timeout(CALL_TIMEOUT)), streams: connect(endpoint) })
+        let streams = endpoint.clone().initial_stream_window_size(STREAM_WINDOW_BYTES);
+        Ok(Self { channel: connect(endpoint.timeout(CALL_TIMEOUT)), streams: connect(streams) })
     }
 
     /// Reads a key, linearizably; returns its state and the header's revision.

@@ -129,6 +129,16 @@ pub enum ExchangeEnd {
     Unknown,
 }
 
+impl ExchangeEnd {
+    /// Returns the answer, if there was one.
+    pub fn response(&self) -> Option<&Response> {
+        match self {
+            Self::Ok { response, .. } => Some(response),
+            Self::Fail { .. } | Self::Unknown => None,
+        }
+    }
+}
+
 /// One request of one client, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {

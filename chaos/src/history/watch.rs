@@ -65,6 +65,7 @@ pub struct Notice {
 pub struct Noticed {
     /// Index of the event in the history.
     pub index: u64,
+    pub time: u64,
     pub revision: i64,
     pub notice: Notice,
 }
@@ -109,7 +110,7 @@ pub fn watches(events: &[Event]) -> Result<Vec<Watch>, String> {
                 let notice = serde_json::from_value(event.value.clone())
                     .map_err(|error| broken(&format!("the response cannot be read: {error}")))?;
                 let revision = event.rev.ok_or_else(|| broken("a response without revision"))?;
-                watch.notices.push(Noticed { index: event.index, revision, notice });
+                watch.notices.push(Noticed { index: event.index, time: event.time, revision, notice });
             }
             (Function::Notice, EventKind::Fail) => watch.stalled.clone_from(&event.error),
             // It ended, or was never created: what it had shown stands.

@@ -4,6 +4,7 @@
 
 mod client;
 mod values;
+mod watch_stream;
 
 mod append;
 mod cas;

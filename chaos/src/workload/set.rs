@@ -1,7 +1,8 @@
 //! The set workload: unique elements are added, seldom removed, and read back.
 //!
 //! Half of the sets are one key for all elements, grown by compare-and-swap; in the others each element is a key. Sets are retired
-//! after a number of elements, which bounds what a read shows. At the end every set is read through every member.
+//! after a number of elements, which bounds what a read shows. Some values are longer than a sector of a disk, so that a power cut in
+//! the middle of a write tears them. At the end every set is read through every member.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,9 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// Elements after which a set is retired.
 const ELEMENTS_PER_SET: u32 = 80;
+/// How many elements that are a key have a long value, and how long it is: two sectors and more.
+const LONG: f64 = 0.25;
+const LONG_BYTES: std::ops::Range<usize> = 1000..1500;
 
 struct Set {
     generator: Mutex<Generator>,
@@ -37,8 +41,8 @@ impl Set {
     /// Does one action; a set in one key is grown in two steps.
     async fn perform(&self, client: &mut Client, action: Action) -> std::io::Result<()> {
         match action {
-            Action::Put { key, element } => {
-                if client.exchange(&write(&key, element)).await?.is_ok() {
+            Action::Put { key, value } => {
+                if client.exchange(&write(&key, value)).await?.is_ok() {
                     self.generator().added.push(key);
                 }
             }
@@ -86,7 +90,7 @@ enum Action {
     /// An element that is a key.
     Put {
         key: String,
-        element: String,
+        value: String,
     },
     /// An element of the list that one key holds.
     Grow {
@@ -126,7 +130,8 @@ impl Generator {
             0..=8 => {
                 self.left -= 1;
                 let element = self.elements.next().to_string();
-                Action::Put { key: format!("{}{element}", self.folder(self.sets)), element }
+                let key = format!("{}{element}", self.folder(self.sets));
+                Action::Put { key, value: self.value(element) }
             }
             9..=14 => {
                 let element = self.elements.next().to_string();
@@ -139,6 +144,15 @@ impl Generator {
             15..=17 => Action::Read(read_folder(&self.folder(self.sets))),
             _ => Action::Read(read(&self.one(self.sets))),
         }
+    }
+
+    /// The value of an element that is a key; the key says all, so a value may be longer.
+    fn value(&mut self, element: String) -> String {
+        if !self.random.random_bool(LONG) {
+            return element;
+        }
+        let filler = "x".repeat(self.random.random_range(LONG_BYTES));
+        format!("{element} {filler}")
     }
 
     fn final_reads(&self) -> Vec<Request> {
@@ -164,12 +178,14 @@ mod tests {
     #[test]
     fn elements_are_unique_and_every_set_is_read_at_the_end() {
         let mut generator = Generator::new(&Setup { seed: 2, prefix: "p/".to_owned(), members: 3 });
-        let (mut elements, mut sets) = (BTreeSet::new(), BTreeSet::new());
+        let (mut elements, mut sets, mut long) = (BTreeSet::new(), BTreeSet::new(), 0);
         for _ in 0..2000 {
             match generator.next_action() {
-                Action::Put { key, element } => {
-                    assert!(elements.insert(element.clone()));
-                    sets.insert(read_folder(key.strip_suffix(&element).unwrap()));
+                Action::Put { key, value } => {
+                    long += usize::from(value.len() >= LONG_BYTES.start);
+                    let element = value.split_whitespace().next().unwrap();
+                    assert!(elements.insert(element.to_owned()));
+                    sets.insert(read_folder(key.strip_suffix(element).unwrap()));
                     generator.added.push(key);
                 }
                 Action::Grow { key, element } => {
@@ -182,5 +198,6 @@ mod tests {
         }
         let last: BTreeSet<Request> = generator.final_reads().into_iter().collect();
         assert!(sets.is_subset(&last) && sets.len() > 10);
+        assert!((100..400).contains(&long));
     }
 }

@@ -1,23 +1,20 @@
 //! The watch workload: half of the clients write, the others watch what is written.
 //!
 //! A watching client opens a stream to a member with several watches of every kind, begins anywhere around the current revision,
-//! asks for progress, and opens another after a while; most of the time it goes on there where it was. Every response is
-//! recorded. At the end every watch must show what had happened until then.
+//! asks for progress, and opens another after a while; most of the time it goes on there where it was. Some do not read for a while, so
+//! that more waits for them than a member keeps. At the end every watch must show what had happened until then.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::Instant;
-use tonic::Status;
 
 use super::values::{Counter, folder_end, read_folder};
+use super::watch_stream::{Open, Reading, Streams};
 use super::{Client, Entry, Setup, Tier, Workload};
-use crate::etcd::{WatchStream, Watched};
-use crate::history::{Delete, EventKind, Function, Put, Request, Txn, WatchSpec};
+use crate::history::{Delete, Put, Request, Txn, WatchSpec};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "watch",
@@ -35,30 +32,15 @@ const WATCHES_PER_STREAM: usize = 5;
 /// How far from the current revision a watch begins.
 const START_DISTANCE: i64 = 100;
 /// How long a stream stays open.
-const STREAM_LASTING_MS: std::ops::Range<u64> = 500..5000;
-/// Between two questions for progress.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(300);
-/// Longest that a watch on a healed cluster may be behind.
-const BEHIND_MAX: Duration = Duration::from_secs(10);
-/// The first process number of watches: no client comes so far, and the last clients are behind.
-const PROCESSES: u32 = 2_000_000_000;
+const STREAM_LASTS_MS: std::ops::Range<u64> = 500..5000;
+/// How many streams are not read for a while.
+const LULLS: f64 = 0.3;
 
 struct Watching {
     prefix: String,
     members: u32,
     generator: Mutex<Generator>,
-    /// The highest revision that anybody was answered.
-    newest: AtomicI64,
-    watches: AtomicU32,
-}
-
-/// A watch that is open, or was.
-#[derive(Clone, Debug)]
-struct Open {
-    spec: WatchSpec,
-    process: u32,
-    /// All up to this revision was shown.
-    reached: i64,
+    streams: Streams,
 }
 
 impl Watching {
@@ -67,8 +49,7 @@ impl Watching {
             prefix: setup.prefix.clone(),
             members: setup.members.max(1),
             generator: Mutex::new(Generator::new(setup)),
-            newest: AtomicI64::new(0),
-            watches: AtomicU32::new(0),
+            streams: Streams::default(),
         }
     }
 
@@ -80,7 +61,7 @@ impl Watching {
         while client.turn().await {
             let request = self.generator().next_write();
             if let Ok((_, revision)) = client.exchange(&request).await? {
-                self.newest.fetch_max(revision, Ordering::Relaxed);
+                self.streams.note(revision);
             }
         }
         Ok(())
@@ -89,118 +70,11 @@ impl Watching {
     async fn watch(&self, mut client: Client) -> std::io::Result<()> {
         let mut earlier: Vec<Open> = Vec::new();
         while client.turn().await {
-            let specs = {
-                let mut generator = self.generator();
-                let newest = self.newest.load(Ordering::Relaxed);
-                generator.next_watches(newest, &earlier)
-            };
-            let lasting = self.generator().next_lasting();
-            let first = self.watches.fetch_add(u32::try_from(specs.len()).unwrap_or(0), Ordering::Relaxed);
-            let processes = PROCESSES.saturating_add(first)..;
-            earlier =
-                processes.zip(specs).map(|(process, spec)| Open { spec, process, reached: 0 }).collect();
-            self.session(&mut client, &mut earlier, lasting).await?;
+            let specs = self.generator().next_watches(self.streams.newest(), &earlier);
+            let reading = self.generator().next_reading();
+            earlier = self.streams.session(&mut client, specs, reading).await?;
         }
         Ok(())
-    }
-
-    /// One stream, until its time is over, it breaks, or the run ends and it has shown everything.
-    async fn session(
-        &self,
-        client: &mut Client,
-        open: &mut [Open],
-        lasting: Duration,
-    ) -> std::io::Result<()> {
-        let Some(target) = client.take_member() else { return Ok(()) };
-        for watch in open.iter() {
-            client.note_watch(watch.process, Function::Watch, EventKind::Invoke, &watch.spec, None)?;
-        }
-        let specs: Vec<WatchSpec> = open.iter().map(|watch| watch.spec.clone()).collect();
-        let ended = match target.client.watch(&specs).await {
-            Ok(stream) => self.follow(client, open, stream, lasting).await?,
-            Err(status) => status,
-        };
-        for watch in open.iter() {
-            client.note_watch_end(watch.process, EventKind::Info, ended.message())?;
-        }
-        Ok(())
-    }
-
-    async fn follow(
-        &self,
-        client: &Client,
-        open: &mut [Open],
-        mut stream: WatchStream,
-        lasting: Duration,
-    ) -> std::io::Result<Status> {
-        let mut ends = Instant::now() + lasting;
-        let mut last_wanted = None;
-        let mut questions = tokio::time::interval(PROGRESS_PERIOD);
-        loop {
-            tokio::select! {
-                biased;
-                () = client.stopped(), if last_wanted.is_none() => {
-                    last_wanted = Some(self.newest.load(Ordering::Relaxed));
-                    ends = Instant::now() + BEHIND_MAX;
-                }
-                () = tokio::time::sleep_until(ends) => break,
-                response = stream.next() => match response {
-                    Ok(watched) => self.take(client, open, watched)?,
-                    Err(status) => return Ok(status),
-                },
-                _ = questions.tick() => if let Err(status) = stream.ask_progress() { return Ok(status) },
-            }
-            // Progress is not told on a stream with a watch that begins in the future (etcd pull request 20229): what shows
-            // nothing there may have nothing to show.
-            let is_over = |wanted| {
-                open.iter().any(|watch| watch.spec.from > wanted)
-                    || open.iter().all(|watch| !watch.is_behind(wanted))
-            };
-            if last_wanted.is_some_and(is_over) {
-                return Ok(Status::ok("the run is over"));
-            }
-        }
-        for watch in open.iter().filter(|watch| last_wanted.is_some_and(|wanted| watch.is_behind(wanted))) {
-            let wanted = last_wanted.unwrap_or(0);
-            let error = format!(
-                "it has shown all up to {}, but not up to {wanted} within {BEHIND_MAX:?}",
-                watch.reached
-            );
-            client.note_watch_end(watch.process, EventKind::Fail, &error)?;
-        }
-        Ok(Status::ok("its time is over"))
-    }
-
-    fn take(&self, client: &Client, open: &mut [Open], watched: Watched) -> std::io::Result<()> {
-        let Watched { watch, revision, is_creation, notice } = watched;
-        self.newest.fetch_max(revision, Ordering::Relaxed);
-        let all = 0..open.len();
-        for place in all.filter(|place| watch.is_none_or(|watch| watch == *place)) {
-            let Some(watch) = open.get_mut(place) else { continue };
-            if is_creation {
-                client.note_watch(watch.process, Function::Watch, EventKind::Ok, &(), Some(revision))?;
-                if watch.spec.from == 0 {
-                    watch.reached = revision;
-                }
-            }
-            if is_creation && notice.canceled.is_none() {
-                continue;
-            }
-            client.note_watch(watch.process, Function::Notice, EventKind::Ok, &notice, Some(revision))?;
-            // A part of a revision is not all of it.
-            let whole = notice.events.last().filter(|_| !notice.is_fragment);
-            let shown = whole.map(|event| event.revision);
-            let progress = notice.is_progress.then_some(revision);
-            watch.reached = watch.reached.max(shown.or(progress).unwrap_or(0));
-        }
-        Ok(())
-    }
-}
-
-impl Open {
-    /// Whether it has yet to show what happened up to `wanted`.
-    fn is_behind(&self, wanted: i64) -> bool {
-        self.reached < wanted
     }
 }
 
@@ -308,8 +182,9 @@ impl Generator {
         }
     }
 
-    fn next_lasting(&mut self) -> Duration {
-        Duration::from_millis(self.random.random_range(STREAM_LASTING_MS))
+    fn next_reading(&mut self) -> Reading {
+        let lasts_ms = self.random.random_range(STREAM_LASTS_MS);
+        Reading::drawn(Duration::from_millis(lasts_ms), LULLS, &mut self.random)
     }
 }
 
@@ -345,8 +220,8 @@ mod tests {
     fn a_resumed_watch_goes_on_behind_what_it_has_shown() {
         let mut generator = generator();
         let spec = WatchSpec { key: "k".to_owned(), from: 7, ..WatchSpec::default() };
-        let earlier =
-            [Open { spec: spec.clone(), process: 0, reached: 9 }, Open { spec, process: 1, reached: 0 }];
+        let mut earlier = [Open::new(0, spec.clone()), Open::new(1, spec)];
+        earlier[0].reached = 9;
         let mut resumed = generator.next_watches(1000, &earlier);
         while resumed.len() != 2 {
             resumed = generator.next_watches(1000, &earlier);

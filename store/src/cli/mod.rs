@@ -23,6 +23,7 @@ use crate::member::{AutoCompaction, JoinError, Member, MemberError};
 use crate::net::PeerTls;
 use crate::reads::ReadBudget;
 use crate::wal::{WalConfig, is_full};
+use crate::watch;
 
 use serving::Port;
 pub use serving::ServingFlags;
@@ -330,6 +331,7 @@ pub fn config(args: &Args) -> Result<Config, CliError> {
         token_ttl: Duration::from_secs(args.auth_token_ttl),
         slow_after: duration("--warning-apply-duration", &args.warning_apply_duration)?,
         limits: limits(args)?,
+        watches: watch::Limits::default(),
         compare_interval: duration("--corrupt-check-time", &args.corrupt_check_time)?,
         disk_reserve_bytes: args.disk_reserve_bytes,
         levels: args.feature_level_max.map_or(Levels::SUPPORTED, |max| Levels::up_to(Level(max))),

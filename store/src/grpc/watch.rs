@@ -310,7 +310,6 @@ impl Session {
         if let Some(open) = self.open.remove(&id) {
             open.abort.abort();
         }
-        self.settle(id, None);
         let KvError::Compacted { compacted, .. } = error else { return Err(error.into()) };
         self.outbox.push_back(pb::WatchResponse {
             header: self.edge.bare_header(),
@@ -319,6 +318,8 @@ impl Session {
             compact_revision: compacted.0,
             ..pb::WatchResponse::default()
         });
+        // Behind that: progress of the stream is that of the watchers that are left, and a client takes it for all that it knows of.
+        self.settle(id, None);
         Ok(())
     }
 

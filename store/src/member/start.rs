@@ -30,7 +30,7 @@ use crate::raft::node::{Node, NodeConfig, StartError};
 use crate::raft::types::Member as MemberInfo;
 use crate::wal::WalConfig;
 use crate::wal::disk_fs::FsDisk;
-use crate::watch::Hub;
+use crate::watch::{self, Hub};
 
 /// How often a member looks whether a compaction has left rows to remove.
 const COLLECT_IDLE: Duration = Duration::from_secs(1);
@@ -98,6 +98,8 @@ pub struct MemberConfig {
     pub slow_after: Duration,
     /// How large a request may be.
     pub limits: RequestLimits,
+    /// What is kept for watches that are behind.
+    pub watches: watch::Limits,
     /// Feature levels that the member can be at.
     pub levels: Levels,
 }
@@ -257,6 +259,7 @@ impl Member {
             token_ttl: config.token_ttl,
             slow_after: config.slow_after,
             limits: config.limits,
+            watches: config.watches,
             levels: config.levels,
         };
         tracing::info!(
@@ -308,7 +311,7 @@ impl Member {
         let counters = env.counters().clone();
         let leases = Arc::new(Leases::new(&env, config.timing));
         // The machine tells where it stands when it opens.
-        let hub = Arc::new(Hub::new(Revision::FIRST));
+        let hub = Arc::new(Hub::with_limits(Revision::FIRST, config.watches));
         let peer_address = listener.local_address().ok();
         let sessions = Arc::new(Sessions::new(config.token_ttl));
         let observer = Box::new(MemberObserver {

@@ -23,16 +23,16 @@ use crate::mvcc::{Event, KeyRange, Revision, RevisionEvents};
 pub(super) struct WatcherId(pub(super) u64);
 
 /// What the hub keeps for others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
     /// Recent revisions kept for watchers that start a little behind or fall behind.
-    pub(crate) ring_bytes_max: usize,
+    pub ring_bytes_max: usize,
     /// Most waiting for one watcher; beyond it the watcher reads by itself at its own speed.
-    pub(crate) queue_revisions_max: usize,
-    pub(crate) queue_bytes_max: usize,
+    pub queue_revisions_max: usize,
+    pub queue_bytes_max: usize,
     /// Most handed over at once, so that one busy watcher does not hold the hub for long.
-    pub(crate) take_revisions_max: usize,
-    pub(crate) take_bytes_max: usize,
+    pub take_revisions_max: usize,
+    pub take_bytes_max: usize,
 }
 
 impl Default for Limits {

@@ -18,8 +18,6 @@ mod matcher;
 mod tests;
 mod watcher;
 
-#[cfg(test)]
-pub(crate) use self::core::Limits;
-
+pub use self::core::Limits;
 pub use hub::{Hub, StoreAccess};
 pub use watcher::{ProgressHandle, Watcher};

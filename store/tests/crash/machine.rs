@@ -156,6 +156,7 @@ impl Machine {
             token_ttl: store::auth::TOKEN_TTL,
             slow_after: store::config::SLOW_AFTER,
             limits: store::kv::RequestLimits::default(),
+            watches: store::watch::Limits::default(),
             levels: store::level::Levels::SUPPORTED,
         }
     }

@@ -87,6 +87,23 @@ pub(super) fn power_goes_everywhere(plan: &mut Plan) {
         .collect();
 }
 
+/// The power of one machine goes in the middle of a write, again and again: of what was written last, any part has reached the disk.
+pub(super) fn power_goes_in_writes(plan: &mut Plan) {
+    const INTERVAL_MS: usize = 1_500;
+    let times = (FIRST_MS..plan.lasts_ms).step_by(INTERVAL_MS);
+    let torn = times.zip((0..plan.voters).cycle()).map(|(at_ms, number)| {
+        let fault = Fault::TornWrite { victim: Victim::Nth(number), operations: 1, everywhere: false };
+        Planned { at_ms, lasts_ms: 200, fault }
+    });
+    plan.faults = torn.collect();
+}
+
+/// Members keep next to nothing for watches that are behind: those lose their queues, and read from storage.
+pub(super) fn little_for_watches(plan: &mut Plan) {
+    plan.store.watch_ring_bytes = 1 << 10;
+    plan.store.watch_queue_revisions = 4;
+}
+
 /// Members do not compare their states, so that none is found to differ and begins anew: what it holds is seen in the end.
 pub(super) fn nobody_compares(plan: &mut Plan) {
     plan.store.compare_ms = 1_000_000;
@@ -145,5 +162,9 @@ mod tests {
         assert_eq!(drawn.faults, short.faults);
         assert_eq!((drawn.clients, drawn.period_ms), (short.clients, short.period_ms));
         assert!(aimed(power_goes_everywhere).faults.len() > 5);
+        assert!(aimed(power_goes_in_writes).faults.len() > 10);
+        let (narrow, store) = (aimed(little_for_watches), drawn.store);
+        assert_eq!(narrow.store.snapshot_entries, store.snapshot_entries);
+        assert!(narrow.store.watch_queue_revisions <= store.watch_queue_revisions);
     }
 }

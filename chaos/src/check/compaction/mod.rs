@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::opinions::Opinion;
 use super::{Record, Violation};
 use crate::history::{
-    Event, EventKind, Exchange, ExchangeEnd, Function, Process, Request, Response, exchanges,
+    Event, EventKind, Exchange, ExchangeEnd, Function, Process, Request, Response, Watch, exchanges, watches,
 };
 
 /// Name of the checker.
@@ -25,12 +25,13 @@ pub(super) const CLASS: &str = "OutOfRange";
 /// Violations reported before the checker stops telling.
 const VIOLATIONS_MAX: usize = 20;
 
-/// A request that names a revision: a compaction, or a read of the past.
+/// A request that names a revision: a compaction, a read of the past, a transaction with such reads, or a watch.
 struct Asked {
     index: u64,
     what: &'static str,
     /// It needs what is at this revision: a read may be at the compact revision, a compaction must be behind it.
     needs: i64,
+    /// The highest that it names.
     revision: i64,
     invoked_at: u64,
     end: AskedEnd,
@@ -56,25 +57,44 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
         return Ok(None);
     }
     let exchanges = exchanges(&record.events)?;
-    let reads = reads(&exchanges);
+    let reads: Vec<Asked> = exchanges.iter().filter_map(read).collect();
+    let watches = watches(&record.events)?;
+    let ended: Vec<Ended> = watches.iter().filter_map(Ended::of).collect();
     let times = Times::new(&compactions, &exchanges);
     let mut violations = Vec::new();
     for asked in compactions.iter().chain(&reads) {
         violations.extend(problem(asked, &times));
     }
+    violations.extend(ended.iter().filter_map(|ended| ended.problem(&times)));
     violations.truncate(VIOLATIONS_MAX);
     let refused =
         |asked: &&Asked| matches!(&asked.end, AskedEnd::Refused { error, .. } if error.contains(CLASS));
     let done = compactions.iter().filter(|asked| matches!(asked.end, AskedEnd::Ok { .. })).count();
     let refused = compactions.iter().chain(&reads).filter(refused).count();
-    let counts = [("compactions", done), ("reads_of_the_past", reads.len()), ("refused", refused)];
+    let counts = [
+        ("compactions", done),
+        ("reads_of_the_past", reads.len()),
+        ("refused", refused),
+        ("watches_ended", ended.len()),
+    ];
     Ok(Some(Opinion {
         checker: NAME,
-        scope: format!("{done} compactions, {} reads of the past, {refused} requests refused", reads.len()),
+        scope: format!(
+            "{done} compactions, {} reads of the past, {refused} requests refused, {} watches ended",
+            reads.len(),
+            ended.len()
+        ),
         violations,
         unknown: Vec::new(),
         counts: BTreeMap::from(counts),
     }))
+}
+
+/// Returns each compaction that may have happened: the index at which it was asked for, and its revision.
+pub(super) fn possible(events: &[Event]) -> Result<Vec<(u64, i64)>, String> {
+    let possible = compactions(events)?.into_iter();
+    let possible = possible.filter(|asked| !matches!(asked.end, AskedEnd::Refused { .. }));
+    Ok(possible.map(|asked| (asked.index, asked.revision)).collect())
 }
 
 fn compactions(events: &[Event]) -> Result<Vec<Asked>, String> {
@@ -111,32 +131,88 @@ fn compactions(events: &[Event]) -> Result<Vec<Asked>, String> {
     Ok(compactions)
 }
 
-fn reads(exchanges: &[Exchange]) -> Vec<Asked> {
-    let mut reads = Vec::new();
-    for exchange in exchanges {
-        let Request::Range(range) = &exchange.request else { continue };
-        if range.revision == 0 || range.serializable {
-            continue;
-        }
-        let end = match &exchange.end {
-            ExchangeEnd::Ok { response: Response::Range { .. }, revision, returned_at } => {
+/// What a request reads of the past; `None` if it reads none, or may be answered by a member that is behind.
+fn read(exchange: &Exchange) -> Option<Asked> {
+    if exchange.request.is_serializable() {
+        return None;
+    }
+    let (mut revisions, end) = (
+        Vec::new(),
+        match &exchange.end {
+            ExchangeEnd::Ok { revision, returned_at, .. } => {
                 AskedEnd::Ok { shown: *revision, returned_at: *returned_at }
             }
             ExchangeEnd::Fail { error, returned_at } => {
                 AskedEnd::Refused { error: error.clone(), returned_at: *returned_at }
             }
-            ExchangeEnd::Ok { .. } | ExchangeEnd::Unknown => AskedEnd::Unknown,
-        };
-        reads.push(Asked {
-            index: exchange.index,
-            what: "read",
-            needs: range.revision,
-            revision: range.revision,
-            invoked_at: exchange.invoked_at,
-            end,
-        });
+            ExchangeEnd::Unknown => AskedEnd::Unknown,
+        },
+    );
+    past(&exchange.request, exchange.end.response(), &mut revisions);
+    let what = if matches!(exchange.request, Request::Range(_)) { "read" } else { "transaction" };
+    Some(Asked {
+        index: exchange.index,
+        what,
+        needs: *revisions.iter().min()?,
+        revision: *revisions.iter().max()?,
+        invoked_at: exchange.invoked_at,
+        end,
+    })
+}
+
+/// Collects the revisions that are read: of a transaction that was answered, on the branch that it took.
+fn past(request: &Request, response: Option<&Response>, revisions: &mut Vec<i64>) {
+    match (request, response) {
+        (Request::Range(range), _) => revisions.extend((range.revision > 0).then_some(range.revision)),
+        (Request::Txn(txn), Some(Response::Txn { succeeded, responses })) => {
+            let taken = if *succeeded { &txn.then } else { &txn.otherwise };
+            for (step, response) in taken.iter().zip(responses) {
+                past(step, Some(response), revisions);
+            }
+        }
+        (Request::Txn(txn), _) => {
+            txn.then.iter().chain(&txn.otherwise).for_each(|step| past(step, None, revisions));
+        }
+        (Request::Put(_) | Request::Delete(_), _) => {}
     }
-    reads
+}
+
+/// A watch that a member has ended because what it was to show is forgotten. How far a member has come with compactions when a watch
+/// begins is not known: one that is behind shows what others have forgotten.
+struct Ended {
+    index: u64,
+    /// The first revision that it had yet to show, or an earlier one.
+    needs: i64,
+    /// Where it might begin, as the member says.
+    compacted: i64,
+    ended_at: u64,
+}
+
+impl Ended {
+    fn of(watch: &Watch) -> Option<Self> {
+        let end = watch.notices.iter().find(|noticed| noticed.notice.compacted > 0)?;
+        let shown = watch.notices.iter().flat_map(|noticed| &noticed.notice.events);
+        let reached = shown.map(|event| event.revision + 1).max().unwrap_or(0);
+        let first = if watch.spec.from > 0 { watch.spec.from } else { watch.created? + 1 };
+        let (index, compacted) = (watch.index, end.notice.compacted);
+        Some(Self { index, needs: first.max(reached), compacted, ended_at: end.time })
+    }
+
+    fn problem(&self, times: &Times) -> Option<Violation> {
+        let Self { index, needs, compacted, ended_at } = self;
+        let broken = |why| {
+            let sentence =
+                format!("watch #{index}, due from {needs}, was ended as compacted at {compacted}, {why}");
+            Some(Violation { rule: "ended as compacted", sentence, operations: vec![*index] })
+        };
+        if compacted <= needs {
+            broken("which forgets nothing of it")
+        } else if !times.may_be_compacted(*compacted, *ended_at) {
+            broken("but nobody had compacted so far")
+        } else {
+            None
+        }
+    }
 }
 
 /// What was known when.

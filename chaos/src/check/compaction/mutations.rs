@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::opinion;
-use super::tests::{GONE, TO_COME, compact, read};
+use super::tests::{GONE, TO_COME, compact, ended, read, txn};
 use crate::check::Record;
 use crate::check::mutation::{self, Mutation, place};
 
@@ -13,6 +13,12 @@ use crate::check::mutation::{self, Mutation, place};
 enum What {
     Compaction,
     Read,
+    /// With such a read.
+    Transaction,
+    /// Watches that begin there; they are told that it is gone, and where they might begin.
+    Watch {
+        compacted: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,8 @@ fn rules(history: &[Asked]) -> Vec<&'static str> {
         match what {
             What::Compaction => compact(&mut events, *span, *revision, end),
             What::Read => read(&mut events, *span, *revision, end),
+            What::Transaction => txn(&mut events, *span, *revision, end),
+            What::Watch { compacted } => ended(&mut events, *span, *revision, &[], *compacted),
         }
     }
     let opinion = opinion(&Record::of_events(events)).unwrap().unwrap();
@@ -65,9 +73,19 @@ fn valid(random: &mut StdRng) -> Vec<Asked> {
         newest += random.random_range(0..5);
         let effect_at = 20 + 4 * number;
         let span = (effect_at - random.random_range(0..8), effect_at + random.random_range(1..8));
-        let what = if random.random_bool(0.3) { What::Compaction } else { What::Read };
+        let what = match random.random_range(0..10_u8) {
+            0..=2 => What::Compaction,
+            3 | 4 => What::Transaction,
+            5 => What::Watch { compacted },
+            _ => What::Read,
+        };
         let revision = random.random_range((compacted - 20).max(1)..newest + 10);
-        let needs = if what == What::Read { revision } else { revision - 1 };
+        if matches!(what, What::Watch { .. }) {
+            let first = random.random_range(1..compacted);
+            history.push(Asked { span, what, revision: first, end: End::Gone });
+            continue;
+        }
+        let needs = if what == What::Compaction { revision - 1 } else { revision };
         let end = if random.random_bool(0.1) {
             End::Busy
         } else if needs < compacted {
@@ -75,6 +93,8 @@ fn valid(random: &mut StdRng) -> Vec<Asked> {
         } else if revision > newest {
             End::ToCome
         } else {
+            // What a transaction writes is a revision of its own.
+            newest += i64::from(what == What::Transaction);
             End::Ok(newest)
         };
         if (what, end) == (What::Compaction, End::Ok(newest)) {
@@ -190,10 +210,46 @@ const MUTATIONS: &[Mutation<Vec<Asked>>] = &[
         },
     },
     Mutation {
+        name: "a transaction reads what is compacted",
+        found_by: &["forgotten answered"],
+        change: |history, random| {
+            let (compacted, newest) = last(history);
+            ask(history, What::Transaction, random.random_range(1..compacted), End::Ok(newest + 1))
+        },
+    },
+    Mutation {
+        name: "a transaction that reads what is there is refused as compacted",
+        found_by: &["refused as compacted"],
+        change: |history, random| {
+            let (compacted, newest) = last(history);
+            ask(history, What::Transaction, random.random_range(compacted..=newest), End::Gone)
+        },
+    },
+    Mutation {
+        name: "a watch of what is there is ended",
+        found_by: &["ended as compacted"],
+        change: |history, random| {
+            let (compacted, newest) = last(history);
+            let what = What::Watch { compacted };
+            ask(history, what, random.random_range(compacted..=newest), End::Gone)
+        },
+    },
+    Mutation {
+        name: "a watch is told of a compaction that nobody asked for",
+        found_by: &["ended as compacted"],
+        change: |history, _| {
+            let asked = |asked: &&Asked| asked.what == What::Compaction && matches!(asked.end, End::Ok(_));
+            let compacted = history.iter().filter(asked).map(|asked| asked.revision).max()? + 1;
+            ask(history, What::Watch { compacted }, 1, End::Gone)
+        },
+    },
+    Mutation {
         name: "a refusal has other words",
         found_by: &["wrong error"],
         change: |history, random| {
-            let is_refused = |asked: &Asked| matches!(asked.end, End::Gone | End::ToCome);
+            let is_request = |asked: &Asked| !matches!(asked.what, What::Watch { .. });
+            let is_refused =
+                |asked: &Asked| is_request(asked) && matches!(asked.end, End::Gone | End::ToCome);
             let at = place(history, random, is_refused)?;
             history[at].end = End::Other;
             Some(())

@@ -1,17 +1,11 @@
 //! What each event says: filter, prev-kv, is-create, and that the log has it just so.
 
-use super::{Shown, Violation, event_name, name, violation, wants_key, wants_kind};
-use crate::check::versions::Versions;
+use super::{Known, Shown, Violation, event_name, name, violation, wants_key, wants_kind};
 use crate::history::{KeyState, Watch};
 
-pub(super) fn check(
-    watch: &Watch,
-    shown: &[Shown<'_>],
-    versions: &Versions<'_>,
-    violations: &mut Vec<Violation>,
-) {
+pub(super) fn check(watch: &Watch, shown: &[Shown<'_>], known: &Known<'_>, violations: &mut Vec<Violation>) {
     for event in shown {
-        let broken = problem(watch, event, versions);
+        let broken = problem(watch, event, known);
         violations.extend(broken.map(|(rule, what)| {
             let sentence = format!("{} shows {}, {what}", name(watch), event_name(event));
             violation(rule, sentence, watch, &[event.noticed.index])
@@ -20,8 +14,8 @@ pub(super) fn check(
 }
 
 /// What is wrong with an event, the worst first.
-fn problem(watch: &Watch, shown: &Shown<'_>, versions: &Versions<'_>) -> Option<(&'static str, String)> {
-    let event = shown.event;
+fn problem(watch: &Watch, shown: &Shown<'_>, known: &Known<'_>) -> Option<(&'static str, String)> {
+    let (event, versions) = (shown.event, known.versions);
     if !wants_key(&watch.spec, &event.key) {
         return Some(("filter", "a key that it was not asked for".to_owned()));
     }
@@ -42,7 +36,8 @@ fn problem(watch: &Watch, shown: &Shown<'_>, versions: &Versions<'_>) -> Option<
         return Some(("reliable", sentence));
     }
     let expected = if watch.spec.prev_kv { before } else { None };
-    if event.prev.as_ref() != expected {
+    let may_be_forgotten = event.revision <= known.compactions.before(shown.noticed.index);
+    if event.prev.as_ref() != expected && !(event.prev.is_none() && may_be_forgotten) {
         let sentence = format!("with {} before it instead of {}", told(event.prev.as_ref()), told(expected));
         return Some(("prev-kv", sentence));
     }

@@ -15,6 +15,9 @@
 //! | is-create | an event says that it created the key exactly when there was none before |
 //!
 //! A tenth, stalled, is that on a healed cluster a watch shows what has happened. All in O(n log n).
+//!
+//! Compactions take away one thing only: what a key held before a change that is compacted need not be told, as etcd reads it when the
+//! event is sent. Everything that a watch was asked for is shown, or the watch ends; that it ends rightly is judged with compactions.
 
 mod contents;
 mod coverage;
@@ -23,9 +26,9 @@ use std::collections::BTreeMap;
 
 use super::opinions::Opinion;
 use super::versions::Versions;
-use super::witness::LogEntry;
-use super::{Record, Violation};
-use crate::history::{Noticed, Watch, WatchEvent, WatchSpec, watches};
+use super::witness::{LogEntry, forgotten};
+use super::{Record, Violation, compaction};
+use crate::history::{Event, Noticed, Watch, WatchEvent, WatchSpec, watches};
 
 /// Name of the checker.
 pub const NAME: &str = "watch";
@@ -42,9 +45,11 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
         return Ok(None);
     }
     let versions = record.versions();
+    let unknown: Vec<String> = forgotten(record, &versions).into_iter().collect();
+    let known = Known { versions: &versions, compactions: Compactions::of(&record.events)? };
     let mut violations = Vec::new();
-    for watch in &watches {
-        judge(watch, &versions, &mut violations);
+    for watch in watches.iter().filter(|_| unknown.is_empty()) {
+        judge(watch, &known, &mut violations);
     }
     let mut told: BTreeMap<&str, usize> = BTreeMap::new();
     violations.retain(|violation| {
@@ -58,20 +63,52 @@ pub(super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
         checker: NAME,
         scope: format!("{} watches, {events} events, {progress} times progress", watches.len()),
         violations,
-        unknown: Vec::new(),
+        unknown,
         counts: BTreeMap::from([("watches", watches.len()), ("events", events), ("progress", progress)]),
     }))
 }
 
+/// What watches are held against.
+pub struct Known<'a> {
+    pub versions: &'a Versions<'a>,
+    pub compactions: Compactions,
+}
+
+/// Up to where history may have been compacted, by the index of the event that asked for it.
+#[derive(Debug, Default)]
+pub struct Compactions(BTreeMap<u64, i64>);
+
+impl Compactions {
+    fn of(events: &[Event]) -> Result<Self, String> {
+        Ok(Self::new(compaction::possible(events)?))
+    }
+
+    /// Takes indices and revisions.
+    pub fn new(mut asked: Vec<(u64, i64)>) -> Self {
+        asked.sort_unstable();
+        let mut highest = 0;
+        let rising = asked.into_iter().map(|(index, revision)| {
+            highest = highest.max(revision);
+            (index, highest)
+        });
+        Self(rising.collect())
+    }
+
+    /// Returns the highest revision that may have been compacted before an event of the history.
+    fn before(&self, index: u64) -> i64 {
+        self.0.range(..index).next_back().map_or(0, |(_, revision)| *revision)
+    }
+}
+
 /// Judges one watch.
-pub fn judge(watch: &Watch, versions: &Versions<'_>, violations: &mut Vec<Violation>) {
+pub fn judge(watch: &Watch, known: &Known<'_>, violations: &mut Vec<Violation>) {
     let shown: Vec<Shown<'_>> = watch
         .notices
         .iter()
         .flat_map(|noticed| noticed.notice.events.iter().map(move |event| Shown { noticed, event }))
         .collect();
-    contents::check(watch, &shown, versions, violations);
-    coverage::check(watch, &shown, versions, violations);
+    contents::check(watch, &shown, known, violations);
+    coverage::check(watch, &shown, known.versions, violations);
     if let Some(missing) = &watch.stalled {
         violations.push(Violation {
             rule: "watch stalled",

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::tests::{log, places, rules, spec, valid};
+use super::tests::{log, places, rules, rules_where_compacted, spec, valid};
 use crate::check::mutation::{self, Mutation, place};
 use crate::check::witness::LogEntry;
 use crate::history::{KeyState, Notice, Watch, WatchEvent, WatchSpec};
@@ -204,6 +204,68 @@ const RESPONSES: &[Mutation<History>] = &[
         },
     },
 ];
+
+/// A watch while history is compacted behind it: it tells nothing of what was there before a change that is compacted.
+fn of_the_forgotten(random: &mut StdRng) -> (History, Vec<(u64, i64)>) {
+    let (mut watch, log) = history(random);
+    let compactions: Vec<(u64, i64)> = (0..3)
+        .filter_map(|_| {
+            let at = random.random_range(0..watch.notices.len());
+            let revision = watch.notices[at].notice.events.first()?.revision;
+            Some((watch.notices[at].index.saturating_sub(random.random_range(1..9)), revision))
+        })
+        .collect();
+    for noticed in &mut watch.notices {
+        let before = compactions.iter().filter(|(index, _)| *index < noticed.index);
+        let compacted = before.map(|(_, revision)| *revision).max().unwrap_or(0);
+        for event in noticed.notice.events.iter_mut().filter(|event| event.revision <= compacted) {
+            event.prev = None;
+        }
+    }
+    ((watch, log), compactions)
+}
+
+const FORGOTTEN: &[Mutation<(History, Vec<(u64, i64)>)>] = &[
+    Mutation {
+        name: "a delete at the compact revision is missing",
+        found_by: &["reliable", "resumable"],
+        change: |((watch, _), compactions), random| {
+            let (at, event) = place_of(watch, random, |event| {
+                event.state.is_none() && compactions.iter().any(|(_, revision)| *revision == event.revision)
+            })?;
+            watch.notices[at].notice.events.remove(event);
+            Some(())
+        },
+    },
+    Mutation {
+        name: "what was there before a change that nobody has compacted is not told",
+        found_by: &["prev-kv"],
+        change: |((watch, _), compactions), random| {
+            let compacted = compactions.iter().map(|(_, revision)| *revision).max().unwrap_or(0);
+            let is_kept = |event: &WatchEvent| event.prev.is_some() && event.revision > compacted;
+            event(watch, random, is_kept)?.prev = None;
+            Some(())
+        },
+    },
+    Mutation {
+        name: "what is told of the compacted past is wrong",
+        found_by: &["prev-kv"],
+        change: |((watch, _), compactions), random| {
+            let compacted = compactions.iter().map(|(_, revision)| *revision).max().unwrap_or(0);
+            let is_gone = |event: &WatchEvent| event.prev.is_none() && event.revision <= compacted;
+            event(watch, random, is_gone)?.prev = Some(other_state(1));
+            Some(())
+        },
+    },
+];
+
+#[test]
+fn no_mutation_of_a_watch_of_the_forgotten_passes() {
+    let rules = |((watch, log), compactions): &(History, Vec<(u64, i64)>)| {
+        rules_where_compacted(watch, log, compactions.clone())
+    };
+    mutation::check(of_the_forgotten, rules, FORGOTTEN);
+}
 
 #[test]
 fn no_mutation_of_a_valid_watch_passes() {

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{judge, wants};
+use super::{Compactions, Known, judge, wants};
 use crate::check::versions::Versions;
 use crate::check::witness::LogEntry;
 use crate::history::{KeyState, Notice, Noticed, Watch, WatchEvent, WatchSpec};
@@ -51,11 +51,11 @@ pub(super) fn valid(spec: &WatchSpec, log: &[LogEntry]) -> Watch {
         let is_progress = events.is_empty() || revision % 5 == 0;
         if !events.is_empty() {
             let notice = Notice { events, ..Notice::default() };
-            notices.push(Noticed { index: 2 * index, revision: *revision, notice });
+            notices.push(Noticed { index: 2 * index, time: 0, revision: *revision, notice });
         }
         if is_progress {
             let notice = Notice { is_progress: true, ..Notice::default() };
-            notices.push(Noticed { index: 2 * index + 1, revision: *revision, notice });
+            notices.push(Noticed { index: 2 * index + 1, time: 0, revision: *revision, notice });
         }
     }
     let node = "n1".to_owned();
@@ -73,8 +73,18 @@ pub(super) fn spec() -> WatchSpec {
 }
 
 pub(super) fn rules(watch: &Watch, log: &[LogEntry]) -> Vec<&'static str> {
+    rules_where_compacted(watch, log, Vec::new())
+}
+
+/// The same where compactions were asked for, each at an index of the history.
+pub(super) fn rules_where_compacted(
+    watch: &Watch,
+    log: &[LogEntry],
+    compactions: Vec<(u64, i64)>,
+) -> Vec<&'static str> {
     let mut violations = Vec::new();
-    judge(watch, &Versions::new(log), &mut violations);
+    let (versions, compactions) = (Versions::new(log), Compactions::new(compactions));
+    judge(watch, &Known { versions: &versions, compactions }, &mut violations);
     violations.into_iter().map(|violation| violation.rule).collect()
 }
 
@@ -201,7 +211,7 @@ fn progress_beyond_an_event_that_never_comes_is_found() {
         let revision = watch.notices[last].revision;
         watch.notices.truncate(last);
         let notice = Notice { is_progress: true, ..Notice::default() };
-        watch.notices.push(Noticed { index: 9999, revision, notice });
+        watch.notices.push(Noticed { index: 9999, time: 0, revision, notice });
     });
     assert_eq!(found, ["bookmarkable"]);
 }
@@ -226,6 +236,23 @@ fn prev_kv() {
     assert_eq!(found, ["prev-kv"]);
     let found = broken(|watch| watch.spec.prev_kv = false);
     assert!(found.contains(&"prev-kv") && found.iter().all(|rule| *rule == "prev-kv"), "{found:?}");
+}
+
+#[test]
+fn what_was_there_before_a_compacted_change_need_not_be_told() {
+    let log = log(1, 40);
+    let mut watch = valid(&spec(), &log);
+    let had = |(at, event): &(usize, usize)| watch.notices[*at].notice.events[*event].prev.is_some();
+    let (at, event) = places(&watch).into_iter().find(had).unwrap();
+    let (index, revision) = (watch.notices[at].index, watch.notices[at].notice.events[event].revision);
+    let told = watch.notices[at].notice.events[event].prev.take();
+    assert!(rules_where_compacted(&watch, &log, vec![(index - 1, revision)]).is_empty());
+    // Not one that is asked for later, and not one below.
+    assert_eq!(rules_where_compacted(&watch, &log, vec![(index + 1, revision)]), ["prev-kv"]);
+    assert_eq!(rules_where_compacted(&watch, &log, vec![(index - 1, revision - 1)]), ["prev-kv"]);
+    // If it is told, it is right.
+    watch.notices[at].notice.events[event].prev = told.map(|told| KeyState { version: 77, ..told });
+    assert_eq!(rules_where_compacted(&watch, &log, vec![(index - 1, revision)]), ["prev-kv"]);
 }
 
 #[test]

@@ -139,4 +139,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "who waited for a lock gets it once whoever was before is gone, though the own place may be gone, too",
         killed_by: &[],
     },
+    Mutant {
+        name: "readable-until-collected",
+        file: "store/src/mvcc/range.rs",
+        original: "requested < self.state.compacted",
+        mutated: "requested < self.state.collected",
+        breaks: "what a compacted read answers depends on how far a member has collected",
+        killed_by: &[],
+    },
+    Mutant {
+        name: "checksum-unread",
+        file: "store/src/wal/record.rs",
+        original: "crc != checksum(length, sequence, tag, payload)",
+        mutated: "crc == 0 && length > 0",
+        breaks: "a record of which a part never reached the disk is replayed",
+        killed_by: &[],
+    },
 ];

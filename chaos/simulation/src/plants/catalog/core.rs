@@ -1,6 +1,7 @@
 //! Plants in the state that all members agree on.
 
 use crate::plan::Kind;
+use crate::plants::aims;
 use crate::plants::{Expected, Plant, Simulated, Tier};
 
 pub(super) const PLANTS: &[Plant] = &[
@@ -55,5 +56,21 @@ pub(super) const PLANTS: &[Plant] = &[
             ..Simulated::USUAL
         }),
         expected: Expected::FoundBy(&["process"]),
+    },
+    Plant {
+        name: "tombstone-lost",
+        origin: "etcd 18089, 19179: a compaction takes away the delete at its own revision",
+        tier: Tier::Simulated(Simulated {
+            workload: "compact",
+            aim: aims::little_for_watches,
+            ..Simulated::USUAL
+        }),
+        expected: Expected::FoundBy(&["watch"]),
+    },
+    Plant {
+        name: "readable-until-collected",
+        origin: "etcd 18667: a transaction reads what is compacted, and each member answers as far as it has collected",
+        tier: Tier::Simulated(Simulated { workload: "compact", ..Simulated::USUAL }),
+        expected: Expected::FoundBy(&["compaction", "witness", "convergence", "members"]),
     },
 ];

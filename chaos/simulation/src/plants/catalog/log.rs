@@ -72,4 +72,14 @@ pub(super) const PLANTS: &[Plant] = &[
         }),
         expected: Expected::FoundBy(&["members", "process", "recovery", "witness"]),
     },
+    Plant {
+        name: "checksum-unread",
+        origin: "etcd's log, record by record: what a power cut has torn is replayed as it is",
+        tier: Tier::Simulated(Simulated {
+            workload: "set",
+            aim: aims::power_goes_in_writes,
+            ..Simulated::USUAL
+        }),
+        expected: Expected::FoundBy(&["members", "convergence", "witness", "process"]),
+    },
 ];

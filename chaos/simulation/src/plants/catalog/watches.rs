@@ -52,4 +52,14 @@ pub(super) const PLANTS: &[Plant] = &[
         tier: Tier::Simulated(Simulated { workload: "watch", kinds: &[Kind::Hold], ..Simulated::USUAL }),
         expected: Expected::FoundBy(&["watch"]),
     },
+    Plant {
+        name: "overflow-loses-events",
+        origin: "etcd 17529: events lost for a slow watcher",
+        tier: Tier::Simulated(Simulated {
+            workload: "watch",
+            aim: aims::little_for_watches,
+            ..Simulated::USUAL
+        }),
+        expected: Expected::FoundBy(&["watch"]),
+    },
 ];
