@@ -1,8 +1,8 @@
 //! What must hold at every moment, as members show it from inside.
 //!
-//! At most one leader in a term, and nothing goes backwards: what is committed stays in each log that holds it. A majority remembers the term of every leader, because it voted for it, and
-//! holds every committed entry, because it acknowledged it: whatever crashed meanwhile (Ongaro and Ousterhout, "In Search of an
-//! Understandable Consensus Algorithm", 2014, sections 5.2 and 5.4).
+//! At most one leader in a term, and nothing goes backwards: what is committed stays in each log that holds it. A majority remembers
+//! the term of every leader, because it voted for it, and holds every committed entry, because it acknowledged it: whatever crashed
+//! meanwhile (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, sections 5.2 and 5.4).
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -205,8 +205,11 @@ const RESPONSES: &[Mutation<History>] = &[
     },
 ];
 
+/// With the compactions of a run: when each was acknowledged, as an index, and its revision.
+type Compacted = (History, Vec<(u64, i64)>);
+
 /// A watch while history is compacted behind it: it tells nothing of what was there before a change that is compacted.
-fn of_the_forgotten(random: &mut StdRng) -> (History, Vec<(u64, i64)>) {
+fn of_the_forgotten(random: &mut StdRng) -> Compacted {
     let (mut watch, log) = history(random);
     let compactions: Vec<(u64, i64)> = (0..3)
         .filter_map(|_| {
@@ -225,7 +228,7 @@ fn of_the_forgotten(random: &mut StdRng) -> (History, Vec<(u64, i64)>) {
     ((watch, log), compactions)
 }
 
-const FORGOTTEN: &[Mutation<(History, Vec<(u64, i64)>)>] = &[
+const FORGOTTEN: &[Mutation<Compacted>] = &[
     Mutation {
         name: "a delete at the compact revision is missing",
         found_by: &["reliable", "resumable"],
@@ -261,9 +264,8 @@ const FORGOTTEN: &[Mutation<(History, Vec<(u64, i64)>)>] = &[
 
 #[test]
 fn no_mutation_of_a_watch_of_the_forgotten_passes() {
-    let rules = |((watch, log), compactions): &(History, Vec<(u64, i64)>)| {
-        rules_where_compacted(watch, log, compactions.clone())
-    };
+    let rules =
+        |((watch, log), compactions): &Compacted| rules_where_compacted(watch, log, compactions.clone());
     mutation::check(of_the_forgotten, rules, FORGOTTEN);
 }
 
