@@ -16,9 +16,11 @@ pub(super) enum Against {
     Peers,
     /// The empty service.
     Limit,
+    /// Nobody: the aim is for the figure itself. Tables show its ratio to the better peer.
+    Itself,
 }
 
-/// What a figure says, and what its ratio (ours to the other's) should be.
+/// What a figure says, and what its ratio (ours to the other's) should be, or the figure itself.
 #[derive(Debug, PartialEq)]
 pub(super) struct Kind {
     /// With its unit.
@@ -95,6 +97,12 @@ pub(super) fn aims(contestants: &[Contestant], readings: &[Reading]) -> Vec<Stri
         let aim = kind.aim?;
         let ours = values(readings, kind, 0).map_or_else(absent, |spread| spread.shown(kind.decimals));
         let mut row = vec![kind.name.to_owned(), ours];
+        let reached = |found: f64| if kind.better.is_reached(found, aim) { "yes" } else { "no" }.to_owned();
+        let itself = values(readings, kind, 0).filter(|_| kind.against == Against::Itself);
+        if let Some(Spread { median, .. }) = itself {
+            row.extend(["itself".to_owned(), String::new(), kind.better.aim(aim), reached(median)]);
+            return Some(row);
+        }
         match ratio(contestants, readings, kind) {
             Some((ratio, side)) => {
                 let other =
@@ -103,7 +111,7 @@ pub(super) fn aims(contestants: &[Contestant], readings: &[Reading]) -> Vec<Stri
                 row.push(format!("{other}, {name}"));
                 row.push(format!("**{ratio:.2}**"));
                 row.push(kind.better.aim(aim));
-                row.push(if kind.better.is_reached(ratio, aim) { "yes" } else { "no" }.to_owned());
+                row.push(reached(ratio));
             }
             None => row.extend([absent(), absent(), kind.better.aim(aim), absent()]),
         }
@@ -149,7 +157,7 @@ fn values(readings: &[Reading], kind: &Kind, side: usize) -> Option<Spread> {
 fn ratio(contestants: &[Contestant], readings: &[Reading], kind: &Kind) -> Option<(f64, usize)> {
     let ours = values(readings, kind, 0)?.median;
     let role = match kind.against {
-        Against::Peers => Role::Peer,
+        Against::Peers | Against::Itself => Role::Peer,
         Against::Limit => Role::Limit,
     };
     let others = contestants.iter().enumerate().filter(|(_, side)| side.role == role);
@@ -216,6 +224,16 @@ mod tests {
         assert_eq!(aims[5], "| start, s | 1.0 | 2.5, etcd 1 | **0.40** | ≤ 0.50 | yes |");
         let table = table("Figures", &sides(), &readings);
         assert_eq!(table[4], "| puts/s | 100 | 20 | 50 | **2.00** |");
+    }
+
+    #[test]
+    fn a_figure_that_is_aimed_at_itself_needs_nobody_beside_it() {
+        const GAP: Kind = Kind { against: Against::Itself, aim: Some(600.0), decimals: 0, ..TIME };
+        let aims_for = |ours| aims(&sides(), &[reading(0, &GAP, ours), reading(1, &GAP, 1.0)])[4].clone();
+        assert_eq!(aims_for(28.0), "| start, s | 28 | itself |  | ≤ 600.00 | yes |");
+        assert_eq!(aims_for(700.0), "| start, s | 700 | itself |  | ≤ 600.00 | no |");
+        let table = table("Figures", &sides(), &[reading(0, &GAP, 28.0), reading(1, &GAP, 14.0)]);
+        assert_eq!(table[4], "| start, s | 28 | 14 | not measured | **2.00** |");
     }
 
     #[test]

@@ -57,7 +57,8 @@ static BYTES_PER_KEY: Kind = less("bytes of memory per key, without mapped files
 static DISK: Kind = less("data directory of a member before compaction, MB", 0, None);
 static QUIET_P99: Kind = less("p99 of 500 puts/s on that store, ms", 1, None);
 static COMPACTING_P99: Kind = less("p99 of 500 puts/s while 4 M versions are collected, ms", 1, None);
-static COMPACTING_RATIO: Kind = less("p99 while versions are collected / quiet p99", 2, None);
+static COMPACTING_RATIO: Kind =
+    Kind { against: Against::Itself, ..less("p99 while versions are collected / quiet p99", 2, Some(1.2)) };
 static COMPACTION: Kind = less("time until the old versions are gone, s", 1, None);
 static RESTART_CLEAN: Kind = less("restart of a follower behind SIGTERM, s", 2, Some(0.5));
 static RESTART_KILLED: Kind = less("restart of a follower behind SIGKILL, s", 2, Some(0.5));

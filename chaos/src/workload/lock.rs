@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn every_lock_is_taken_and_some_pause() {
         let mut generator = Generator::new(&Setup { seed: 1, prefix: String::new(), members: 3 });
-        let sections: Vec<Section> = (0..300).map(|_| generator.next_section()).collect();
+        let sections: Vec<Section> = (0..1000).map(|_| generator.next_section()).collect();
         let known = generator.lists();
         for lock in Lock::ALL {
             let paused = sections.iter().filter(|section| section.lock == lock && section.pauses).count();

@@ -481,3 +481,44 @@ fn split_events(events: Vec<mvccpb::Event>, bytes_max: usize) -> Vec<Vec<mvccpb:
     }
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::Empty;
+    use tonic::codec::Codec;
+    use tonic_prost::ProstCodec;
+
+    use super::*;
+    use crate::memory::MemoryStore;
+
+    fn session() -> Session {
+        let edge = Edge::new(&Arc::new(MemoryStore::new()));
+        let service = WatchService { edge, progress_interval: Duration::from_secs(600) };
+        let decoder = ProstCodec::<pb::WatchResponse, pb::WatchRequest>::default().decoder();
+        let requests = Streaming::new_empty(decoder, Empty::<Bytes>::new());
+        Session::new(&service, Client { credential: Credential::Nothing, needs_leader: false }, requests)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_of_a_stream_comes_behind_the_end_of_a_watch_that_was_asked_for_it() {
+        let mut session = session();
+        for key in ["lives", "ends"] {
+            let create = pb::WatchCreateRequest { key: key.into(), ..pb::WatchCreateRequest::default() };
+            session.create(create).await.unwrap();
+        }
+        session.outbox.clear();
+        session.round_wanted = true;
+        session.start_round();
+        session.handle_item(0, WatchItem::Progress(Revision(7)));
+        assert!(session.outbox.is_empty(), "one has not answered");
+        session.handle_end(1, KvError::Compacted { requested: Revision(3), compacted: Revision(5) }).unwrap();
+        let told: Vec<(i64, bool, i64)> = session
+            .outbox
+            .iter()
+            .map(|response| (response.watch_id, response.canceled, response.compact_revision))
+            .collect();
+        assert_eq!(told, [(1, true, 5), (NO_WATCH, false, 0)]);
+    }
+}

@@ -18,10 +18,6 @@ use super::store::Store;
 use super::{EventKind, KeyValue, Refusal, Revision, RowId, meta};
 use crate::engine::{Engine, EngineError};
 
-/// Revisions that one piece covers at most. A key loses all its old rows at once, so that a pass meets what it has removed itself; the
-/// engine walks over each such row, and this bounds how many.
-const REVISIONS_MAX: i64 = 1000;
-
 /// Whether [`Store::collect`] has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collection {
@@ -132,6 +128,9 @@ impl Store {
 }
 
 /// Rows that a collection looks at next. They are read without the store: whatever happens to them meanwhile, the index knows it.
+///
+/// Reading may take long: a key loses all its old rows at once, so a pass over a store that was written in rounds meets what it has
+/// removed itself, and the engine walks over each.
 pub struct Uncollected {
     engine: Arc<dyn Engine>,
     from: RowId,
@@ -147,13 +146,12 @@ pub struct Piece {
 }
 
 impl Uncollected {
-    /// Reads up to `rows_max` rows, at least one, of a limited number of revisions.
+    /// Reads up to `rows_max` rows, at least one.
     ///
     /// # Errors
     /// When the engine fails; the member must stop then.
     pub fn read(self, rows_max: usize) -> Result<Piece, EngineError> {
-        let end = self.target.next().min(Revision(self.from.main.0.saturating_add(REVISIONS_MAX)));
-        let before = RowId::first_of(end).to_key();
+        let before = RowId::first_of(self.target.next()).to_key();
         let (mut keys, mut last, mut rows) = (Vec::new(), None, 0);
         let mut outcome = Ok(());
         self.engine.scan(&self.from.to_key(), Some(&before), &mut |key, value| {
@@ -174,10 +172,8 @@ impl Uncollected {
             }
         })?;
         outcome?;
-        let next = match last {
-            Some(RowId { main, sub }) if rows >= rows_max => Some(RowId { main, sub: sub.saturating_add(1) }),
-            Some(_) | None => (end <= self.target).then(|| RowId::first_of(end)),
-        };
+        let next = last.filter(|_| rows >= rows_max);
+        let next = next.map(|last| RowId { main: last.main, sub: last.sub.saturating_add(1) });
         Ok(Piece { of: self, keys, next })
     }
 }

@@ -235,21 +235,22 @@ fn collection_keeps_what_held_at_the_compact_revision_and_a_tombstone_just_there
 }
 
 #[test]
-fn a_pass_over_rows_that_it_has_removed_itself_is_cut_into_pieces() {
+fn a_pass_steps_over_revisions_that_never_were() {
     let mut fixture = Fixture::new();
-    for _ in 0..2500 {
-        fixture.txn(Txn::of(put("k", "v"))).unwrap();
-    }
-    fixture.compact(2501).unwrap();
+    fixture.txn(Txn::of(put("k", "1"))).unwrap();
+    fixture.compact(2).unwrap();
+    fixture.collect_all();
+    // A restored cluster begins a thousand million revisions further on, and says that all before is compacted.
+    fixture.store.state.revision = Revision(1_000_000_002);
+    fixture.txn(Txn::of(put("k", "2"))).unwrap();
+    fixture.compact(1_000_000_003).unwrap();
     let mut pieces = 1;
     while fixture.store.collect(10).unwrap() == Collection::MoreToDo {
         fixture.store.commit().unwrap();
         pieces += 1;
     }
-    // The first ten rows name the key, which loses all; what is left is walked over a thousand revisions at a time.
-    assert_eq!(pieces, 4);
-    assert_eq!(fixture.store.collected_revision(), Revision(2501));
-    assert_eq!(fixture.get("k").unwrap().version, 2500);
+    assert_eq!(pieces, 1);
+    assert_eq!(fixture.store.collected_revision(), Revision(1_000_000_003));
 }
 
 #[test]
