@@ -109,6 +109,13 @@ fn open(disk: &SimDisk) -> Result<(Wal, Recovered), WalError> {
     Wal::open(Arc::new(disk.clone()), SMALL)
 }
 
+/// Returns the disk behind a run in which nothing fails.
+fn undisturbed(flushes: &[Vec<Record>]) -> SimDisk {
+    let disk = SimDisk::new(0);
+    run(&mut open(&disk).unwrap().0, flushes);
+    disk
+}
+
 /// Asserts that the log holds every acknowledged record and no more than was submitted.
 fn assert_survived(disk: &SimDisk, acknowledged: usize, submitted: usize, models: &[Model], what: &str) {
     let (_, recovered) = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -155,11 +162,7 @@ fn reopened_log_equals_model_on_real_files() {
 fn acknowledged_records_survive_a_power_cut_at_every_operation() {
     let flushes = script();
     let models = models(&flushes);
-    let total = {
-        let disk = SimDisk::new(0);
-        run(&mut open(&disk).unwrap().0, &flushes);
-        disk.operations()
-    };
+    let total = undisturbed(&flushes).operations();
     for seed in 0..6 {
         for operation in 1..=total {
             let disk = SimDisk::new(seed * 1000 + operation);
@@ -230,11 +233,7 @@ fn recovered_tail_is_durable_before_it_is_reported() {
 #[test]
 fn what_is_reported_after_any_failed_sync_is_durable() {
     let flushes = script();
-    let syncs = {
-        let disk = SimDisk::new(0);
-        run(&mut open(&disk).unwrap().0, &flushes);
-        disk.syncs()
-    };
+    let syncs = undisturbed(&flushes).syncs();
     for sync in 1..=syncs {
         for seed in 0..4 {
             let disk = SimDisk::new(seed);
@@ -257,11 +256,7 @@ fn what_is_reported_after_any_failed_sync_is_durable() {
 fn recovery_after_any_failed_sync_survives_a_power_cut_at_every_operation() {
     let flushes = script();
     let models = models(&flushes);
-    let syncs = {
-        let disk = SimDisk::new(0);
-        run(&mut open(&disk).unwrap().0, &flushes);
-        disk.syncs()
-    };
+    let syncs = undisturbed(&flushes).syncs();
     for sync in 1..=syncs {
         for seed in 0..4 {
             for operation in 1.. {
