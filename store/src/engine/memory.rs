@@ -77,6 +77,9 @@ fn apply(map: &mut BTreeMap<Bytes, Bytes>, write: &Write) {
     match write {
         Write::Put { key, value } => drop(map.insert(key.clone(), value.clone())),
         Write::Delete { key } => drop(map.remove(key)),
+        Write::DeleteRange { from, before } => {
+            map.extract_if(from.clone()..before.clone(), |_, _| true).for_each(drop);
+        }
     }
 }
 

@@ -52,8 +52,18 @@ impl EngineError {
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes },
+    Put {
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        key: Bytes,
+    },
+    /// Every key from `from` on, below `before`, which lies behind it.
+    DeleteRange {
+        from: Bytes,
+        before: Bytes,
+    },
 }
 
 /// Changes that become visible, and later durable, together. A later change of a key wins.
@@ -71,6 +81,16 @@ impl Batch {
     /// Removes a key; a missing one is no error.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
         self.writes.push(Write::Delete { key: key.into() });
+    }
+
+    /// Removes every key from `from` on, below `before`, however many there are: one change for the engine.
+    ///
+    /// Reads look at each such change until the engine has made it true, so a few thousand at a time are well, and no more.
+    pub fn delete_range(&mut self, from: impl Into<Bytes>, before: impl Into<Bytes>) {
+        let (from, before) = (from.into(), before.into());
+        if from < before {
+            self.writes.push(Write::DeleteRange { from, before });
+        }
     }
 
     /// Returns the changes in the order they were added.

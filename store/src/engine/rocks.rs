@@ -140,6 +140,7 @@ impl Engine for RocksEngine {
             match write {
                 Write::Put { key, value } => rocks_batch.put(key, value),
                 Write::Delete { key } => rocks_batch.delete(key),
+                Write::DeleteRange { from, before } => rocks_batch.delete_range(from, before),
             }
         }
         let mut options = WriteOptions::default();

@@ -48,6 +48,29 @@ fn a_batch_is_visible_as_a_whole_and_its_last_change_of_a_key_wins() {
 }
 
 #[test]
+fn a_range_goes_as_a_whole_and_what_comes_behind_it_in_the_batch_stays() {
+    on_every_engine(|engine| {
+        put(engine, &[("a", ""), ("b", ""), ("c", ""), ("d", "")]);
+        let mut batch = Batch::default();
+        batch.put(&b"bb"[..], &b""[..]);
+        batch.delete_range(&b"b"[..], &b"d"[..]);
+        batch.put(&b"c"[..], &b"again"[..]);
+        engine.write(&batch).unwrap();
+        assert_eq!(keys(engine, "", None), ["a", "c", "d"]);
+        assert_eq!(engine.get(b"b").unwrap(), None);
+        assert_eq!(engine.get(b"c").unwrap(), Some(Bytes::from_static(b"again")));
+        for (from, before) in [(b"a", b"a"), (b"d", b"a")] {
+            let mut batch = Batch::default();
+            batch.delete_range(&from[..], &before[..]);
+            engine.write(&batch).unwrap();
+            assert_eq!(keys(engine, "", None), ["a", "c", "d"], "a range without keys");
+        }
+        engine.flush().unwrap();
+        assert_eq!(keys(engine, "b", None), ["c", "d"]);
+    });
+}
+
+#[test]
 fn a_scan_is_ordered_and_half_open() {
     on_every_engine(|engine| {
         put(engine, &[("c", ""), ("a", ""), ("b", ""), ("\u{7f}", "")]);

@@ -263,8 +263,9 @@ fn what_was_read_of_a_state_that_was_replaced_is_not_removed_from_the_new_one() 
         }
         fixture.compact(3).unwrap();
     }
-    let piece = other.store.uncollected().unwrap().read(10).unwrap();
-    assert_eq!(fixture.store.collect_piece(&piece), Collection::MoreToDo);
+    let mut piece = other.store.uncollected().unwrap().read(10).unwrap();
+    assert_eq!(fixture.store.collect_piece(&mut piece, 1), Collection::MoreToDo);
+    assert!(piece.is_empty(), "nobody goes on with it");
     assert!(fixture.store.collected_revision() < Revision(3));
     fixture.collect_all();
     assert_eq!(fixture.store.collected_revision(), Revision(3));

@@ -44,8 +44,10 @@ pub(super) const REMOVED_RECORD: &str = "removed";
 const COMPARISONS_NOTED: usize = 4;
 /// Entries applied under one lock and written as one engine batch: bounds how long readers wait.
 const APPLY_BATCH_MAX: usize = 1024;
-/// Rows looked at per step of a collection, for the same reason; each may stand for several that go.
-const COLLECT_ROWS_MAX: usize = 100;
+/// Rows looked at per step of a collection, for the same reason.
+const COLLECT_STEP_ROWS: usize = 100;
+/// Rows that are read for many such steps. As many at most go with one change of the engine.
+const COLLECT_READ_ROWS: usize = 4096;
 
 /// What happens beside the store when entries are applied: watches, lease clocks, waiting clients.
 pub(crate) trait Observer: Send + Sync + 'static {
@@ -355,11 +357,18 @@ impl Machine {
 
     fn collect_rows(&self) -> Result<Collection, EngineError> {
         let Some(uncollected) = self.store().uncollected() else { return Ok(Collection::Finished) };
-        let piece = uncollected.read(COLLECT_ROWS_MAX)?;
-        let mut store = self.store_mut();
-        let collection = store.collect_piece(&piece);
-        store.commit()?;
-        Ok(collection)
+        let mut piece = uncollected.read(COLLECT_READ_ROWS)?;
+        loop {
+            let mut store = self.store_mut();
+            let collection = store.collect_piece(&mut piece, COLLECT_STEP_ROWS);
+            store.commit()?;
+            drop(store);
+            if piece.is_empty() {
+                return Ok(collection);
+            }
+            // Whoever waited for the store goes first.
+            std::thread::yield_now();
+        }
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> Result<(), EngineError> {

@@ -10,6 +10,7 @@ pub(super) mod saved;
 mod sorted;
 mod tree;
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -67,8 +68,8 @@ impl Version {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyEntry {
     newest: Newest,
-    /// Oldest first, all older than `newest`.
-    older: Vec<Version>,
+    /// Oldest first, all older than `newest`. A key may have millions, and a collection takes them off the front a few at a time.
+    older: VecDeque<Version>,
 }
 
 /// The newest row of a key.
@@ -139,17 +140,22 @@ impl KeyEntry {
             // Most keys have one row here or none; growing by itself makes room for four.
             self.older.reserve_exact(1);
         }
-        self.older.push(*hidden);
+        self.older.push_back(*hidden);
         std::mem::replace(&mut self.newest, newest)
     }
 
-    /// Drops all rows but the newest that a compaction at `compacted` does not keep.
-    fn drop_older(&mut self, compacted: Revision) -> Vec<Version> {
+    /// Drops the rows up to `last`, but never the newest, that a compaction at `compacted` does not keep.
+    fn drop_older(&mut self, compacted: Revision, last: RowId) -> Vec<Version> {
         let past = self.older.partition_point(|version| version.main < compacted);
         let next = self.older.get(past).unwrap_or(&self.newest.version).main;
         // What held then is the last row of the past, unless the revision itself or nothing else has a row.
         let is_held = next > compacted && self.at(compacted).is_some();
-        self.older.drain(..past - usize::from(is_held)).collect()
+        let due = self.older.partition_point(|version| version.row() <= last);
+        let dropped = self.older.drain(..due.min(past - usize::from(is_held))).collect();
+        if self.older.len() * SPARE_ROOM < self.older.capacity() {
+            self.older.shrink_to_fit();
+        }
+        dropped
     }
 
     /// Returns the newest row up to `revision`, tombstones included.
@@ -219,6 +225,8 @@ pub(crate) struct Collected {
 
 /// Most bytes of newest rows kept in memory. A control plane of a few thousand nodes fits; beyond it, reads go to the engine.
 const CACHE_BYTES_MAX: usize = 256 << 20;
+/// The room for the rows of a key is given back when it is this many times what they take.
+const SPARE_ROOM: usize = 4;
 
 impl Index {
     /// Returns what is known of a key, deleted ones included.
@@ -297,7 +305,7 @@ impl Index {
         self.newest = self.newest.max(version.main);
         let newest = Newest { version, element, cached };
         let Some(old) = self.keys.update(key, |entry| entry.push(newest.clone())) else {
-            let entry = KeyEntry { newest, older: Vec::new() };
+            let entry = KeyEntry { newest, older: VecDeque::new() };
             self.size.keys += 1;
             self.size.key_bytes += key.len();
             // The key is copied: the caller's bytes may be a slice of a whole request.
@@ -309,14 +317,14 @@ impl Index {
         old.version.is_alive().then_some(old.element)
     }
 
-    /// Drops the rows of a key that a compaction at `compacted` does not keep, and returns them.
-    pub(crate) fn collect(&mut self, key: &[u8], compacted: Revision) -> Collected {
+    /// Drops the rows of a key up to `last` that a compaction at `compacted` does not keep, and returns them in order.
+    pub(crate) fn collect(&mut self, key: &[u8], compacted: Revision, last: RowId) -> Collected {
         let Some((mut dropped, newest)) =
-            self.keys.update(key, |entry| (entry.drop_older(compacted), entry.newest.version))
+            self.keys.update(key, |entry| (entry.drop_older(compacted, last), entry.newest.version))
         else {
             return Collected::default();
         };
-        if newest.main < compacted && !newest.is_alive() {
+        if newest.main < compacted && !newest.is_alive() && newest.row() <= last {
             // Only a tombstone can be the newest row and go, so nothing is cached here.
             dropped.push(newest);
             self.keys.remove(key);

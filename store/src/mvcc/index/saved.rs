@@ -21,7 +21,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Index, KeyEntry, Newest, Version};
-use crate::mvcc::{LeaseId, Revision};
+use crate::mvcc::{LeaseId, Revision, RowId};
 
 /// Format of the file.
 const FORMAT: u32 = 1;
@@ -205,7 +205,7 @@ fn read_key(payload: &mut Bytes, last: Revision) -> Option<(Bytes, KeyEntry)> {
     let is_ordered = older.is_sorted_by(|left: &Version, right| left.row() < right.row());
     let version = older.pop().filter(|newest| is_ordered && newest.main <= last)?;
     older.shrink_to_fit();
-    Some((key, KeyEntry { newest: Newest { version, element, cached: None }, older }))
+    Some((key, KeyEntry { newest: Newest { version, element, cached: None }, older: older.into() }))
 }
 
 fn read_version(payload: &mut Bytes) -> Option<Version> {
@@ -242,9 +242,8 @@ impl Index {
                 return Some(key.clone());
             }
             let known = entry.older.partition_point(|version| version.main <= last);
-            let older = entry.older.get(..known).unwrap_or_default();
             let newest = Some(&entry.newest).filter(|newest| newest.version.main <= last);
-            let rows = older.len() + usize::from(newest.is_some());
+            let rows = known + usize::from(newest.is_some());
             if rows == 0 {
                 continue;
             }
@@ -252,7 +251,8 @@ impl Index {
             out.put_slice(key);
             out.put_u128(newest.map_or(NOT_NEWEST, |newest| newest.element));
             out.put_u32(u32::try_from(rows).expect("a key has fewer than 2^32 rows"));
-            older.iter().chain(newest.map(|newest| &newest.version)).for_each(|row| write_version(row, out));
+            let older = entry.older.iter().take(known);
+            older.chain(newest.map(|newest| &newest.version)).for_each(|row| write_version(row, out));
         }
         None
     }
@@ -293,7 +293,7 @@ impl Index {
         let keys: Vec<Bytes> =
             self.keys.iter().filter(|(_, entry)| may_go(entry)).map(|(key, _)| key.clone()).collect();
         for key in keys {
-            let _removed = self.collect(&key, compacted);
+            let _removed = self.collect(&key, compacted, RowId::first_of(compacted));
         }
     }
 }

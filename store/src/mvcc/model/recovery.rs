@@ -55,10 +55,17 @@ impl Member {
         self.store.commit().unwrap();
     }
 
+    /// Reads some rows and looks at them one at a time.
     fn collect(&mut self, rows_max: usize) -> Collection {
-        let collection = self.store.collect(rows_max).unwrap();
-        self.store.commit().unwrap();
-        collection
+        let Some(uncollected) = self.store.uncollected() else { return Collection::Finished };
+        let mut piece = uncollected.read(rows_max).unwrap();
+        loop {
+            let collection = self.store.collect_piece(&mut piece, 1);
+            self.store.commit().unwrap();
+            if piece.is_empty() {
+                return collection;
+            }
+        }
     }
 }
 

@@ -144,8 +144,8 @@ impl Run {
             }
             Step::Collect { rows_max } => {
                 // Read at the last such step: anything may have happened since.
-                if let Some(piece) = self.piece.take() {
-                    let _more = self.store().collect_piece(&piece);
+                if let Some(mut piece) = self.piece.take() {
+                    let _more = self.store().collect_piece(&mut piece, usize::MAX);
                     self.commit();
                 }
                 let uncollected = self.store().uncollected();

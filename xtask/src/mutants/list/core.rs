@@ -390,10 +390,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
         killed_by: &["lib mvcc::tests::a_store_with_a_lost_changed_or_added_row_does_not_open"],
     },
     Mutant {
+        name: "range-one-row-too-long",
+        file: "store/src/mvcc/compact.rs",
+        original: "batch.delete_range(first.to_key(), behind(*last).to_key());",
+        mutated: "batch.delete_range(first.to_key(), RowId::first_of(Revision(last.main.0 + 2)).to_key());",
+        breaks: "a row that stays goes with those before it",
+        killed_by: &[
+            "lib mvcc::compact::tests::a_pass_leaves_what_can_be_read_and_nothing_else_wherever_the_power_goes",
+        ],
+    },
+    Mutant {
+        name: "rows-of-an-earlier-pass-stay",
+        file: "store/src/mvcc/compact.rs",
+        original: "dropped.into_iter().for_each(|row| self.pending.batch.delete(row.to_key()));",
+        mutated: "drop(dropped);",
+        breaks: "what an earlier pass has kept stays in the engine for ever",
+        killed_by: &[
+            "lib mvcc::compact::tests::a_pass_leaves_what_can_be_read_and_nothing_else_wherever_the_power_goes",
+        ],
+    },
+    Mutant {
+        name: "run-goes-on-over-what-stays",
+        file: "store/src/mvcc/compact.rs",
+        original: "None => run.end(&mut self.pending.batch),",
+        mutated: "None => {}",
+        breaks: "rows that something can still read go with those around them",
+        killed_by: &[
+            "lib mvcc::compact::tests::a_pass_leaves_what_can_be_read_and_nothing_else_wherever_the_power_goes",
+        ],
+    },
+    Mutant {
         name: "collected-rows-stay",
         file: "store/src/mvcc/compact.rs",
-        original: "self.pending.batch.delete(dropped.to_key());",
-        mutated: "drop(dropped);",
+        original: "run.rows.push(row)",
+        mutated: "drop(row)",
         breaks: "rows that the index has dropped stay in the engine",
         killed_by: &[
             "lib mvcc::model::recovery::a_power_cut_between_any_two_batches_is_made_good_from_the_log",
