@@ -75,9 +75,11 @@ impl Store {
         let target = *target;
         for (id, key) in rows.drain(..rows_max.min(rows.len())) {
             let Collected { rows: mut dropped, deletion } = self.index.collect(&key, target, id);
-            match dropped.pop_if(|newest| *newest == id) {
-                Some(row) => run.rows.push(row),
-                None => run.end(&mut self.pending.batch),
+            let stays = dropped.last() != Some(&id);
+            if stays {
+                run.end(&mut self.pending.batch);
+            } else {
+                run.rows.extend(dropped.pop());
             }
             // An earlier pass has kept these: they lie elsewhere.
             dropped.into_iter().for_each(|row| self.pending.batch.delete(row.to_key()));

@@ -390,7 +390,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         killed_by: &["lib mvcc::tests::a_store_with_a_lost_changed_or_added_row_does_not_open"],
     },
     Mutant {
-        name: "range-one-row-too-long",
+        name: "collected-range-too-long",
         file: "store/src/mvcc/compact.rs",
         original: "batch.delete_range(first.to_key(), behind(*last).to_key());",
         mutated: "batch.delete_range(first.to_key(), RowId::first_of(Revision(last.main.0 + 2)).to_key());",
@@ -400,7 +400,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "rows-of-an-earlier-pass-stay",
+        name: "rows-kept-once-never-collected",
         file: "store/src/mvcc/compact.rs",
         original: "dropped.into_iter().for_each(|row| self.pending.batch.delete(row.to_key()));",
         mutated: "drop(dropped);",
@@ -410,10 +410,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "run-goes-on-over-what-stays",
+        name: "collected-over-what-stays",
         file: "store/src/mvcc/compact.rs",
-        original: "None => run.end(&mut self.pending.batch),",
-        mutated: "None => {}",
+        original: "dropped.last() != Some(&id)",
+        mutated: "false",
         breaks: "rows that something can still read go with those around them",
         killed_by: &[
             "lib mvcc::compact::tests::a_pass_leaves_what_can_be_read_and_nothing_else_wherever_the_power_goes",
@@ -422,8 +422,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "collected-rows-stay",
         file: "store/src/mvcc/compact.rs",
-        original: "run.rows.push(row)",
-        mutated: "drop(row)",
+        original: "run.rows.extend(dropped.pop());",
+        mutated: "drop(dropped.pop());",
         breaks: "rows that the index has dropped stay in the engine",
         killed_by: &[
             "lib mvcc::model::recovery::a_power_cut_between_any_two_batches_is_made_good_from_the_log",
