@@ -104,8 +104,9 @@ impl Workers {
             progress: Arc::new(Progress::default()),
             process_step: plan.clients,
             period: Duration::from_millis(plan.period_ms),
-            // Workloads that write files are not simulated.
+            // Workloads that write files or run containers are not simulated.
             snapshots: PathBuf::new(),
+            starts: PathBuf::new(),
             stop: CancellationToken::new(),
         };
         let servers = servers(world)?;

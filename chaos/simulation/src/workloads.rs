@@ -1,6 +1,6 @@
 //! Which of chaos's workloads a run has.
 
-use chaos::workload::{Tier, WORKLOADS};
+use chaos::workload::{Nodes, Tier, WORKLOADS};
 
 /// Those that any faults leave enough of to judge.
 const ALL: [&str; 6] = ["register", "cas", "set", "append", "txn", "lease"];
@@ -15,7 +15,9 @@ pub(crate) fn is_of_servers(workload: &str) -> bool {
 }
 
 fn of_servers() -> impl Iterator<Item = &'static str> {
-    WORKLOADS.iter().filter(|entry| entry.tier == Tier::Kubernetes).map(|entry| entry.name)
+    // The simulator has no containers.
+    let is_simulated = |tier, nodes| tier == Tier::Kubernetes && nodes == Nodes::Hollow;
+    WORKLOADS.iter().filter(move |entry| is_simulated(entry.tier, entry.nodes)).map(|entry| entry.name)
 }
 
 /// Returns how many clients a workload needs at least, so that some play each of its parts.

@@ -92,9 +92,10 @@ pub fn judge_within(record: &Record, minimums: &Minimums, limits: Limits) -> Jud
 
 /// Counts how the operations of clients ended.
 fn operations(events: &[Event], counts: &mut Counts) {
-    // What a watch shows answers nobody.
+    // What a watch shows answers nobody, and what the harness looks at either.
     let of_clients = |event: &&Event| {
-        event.process != Process::NEMESIS && !matches!(event.f, Function::Notice | Function::Inform)
+        event.process != Process::NEMESIS
+            && !matches!(event.f, Function::Notice | Function::Inform | Function::Containers)
     };
     for event in events.iter().filter(of_clients) {
         match event.kind {

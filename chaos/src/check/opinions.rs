@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kubernetes::{leader, list_watch, occ, orphans, replicas, scheduling};
+use super::kubernetes::{leader, list_watch, node, occ, orphans, replicas, scheduling};
 use super::linearizability::{self, Limits};
 use super::{
     Record, Verdict, Violation, append, bank, compaction, convergence, counter, lease, lock, registers, set,
@@ -64,6 +64,7 @@ pub const CHECKERS: &[Checker] = &[
     Checker { name: scheduling::NAME, ask: |record, _| scheduling::opinion(record) },
     Checker { name: leader::NAME, ask: |record, _| leader::opinion(record) },
     Checker { name: orphans::NAME, ask: |record, _| orphans::opinion(record) },
+    Checker { name: node::NAME, ask: |record, _| node::opinion(record) },
     Checker { name: convergence::NAME, ask: |record, _| convergence::opinion(record) },
 ];
 

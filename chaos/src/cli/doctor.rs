@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
-use crate::nemesis::{Kind, Mechanism, Turn};
-use crate::run::say;
+use crate::nemesis::{Kind, Mechanism, Turn, missing_for_containers};
+use crate::run::{Options, say};
+use crate::workload::{Nodes, WORKLOADS};
 
-/// Tells about each fault; returns the exit code: 0 when all can be injected, else 2.
+/// Tells about each fault, and about workloads that need more than faults do; returns the exit code: 0 when all can be injected, else 2.
 pub(super) fn run() -> u8 {
     let mut tried: Vec<(Mechanism, Result<String, String>)> = Vec::new();
     let mut can_all = true;
@@ -20,20 +21,40 @@ pub(super) fn run() -> u8 {
             result
         });
         can_all &= result.is_ok();
-        say(&line(*kind, &result));
+        say(&line(kind.name(), &result));
+    }
+    let containers = missing_for_containers().map_or(Ok("real containers".to_owned()), Err);
+    can_all &= containers.is_ok();
+    for workload in WORKLOADS.iter().filter(|workload| workload.nodes == Nodes::Real) {
+        say(&line(workload.name, &containers));
     }
     if can_all { 0 } else { 2 }
 }
 
-fn line(kind: Kind, result: &Result<String, String>) -> String {
+fn line(name: &str, result: &Result<String, String>) -> String {
     match result {
-        Ok(witness) => format!("{:<15} yes: {witness}", kind.name()),
-        Err(missing) => format!("{:<15} no: {missing}", kind.name()),
+        Ok(witness) => format!("{name:<15} yes: {witness}"),
+        Err(missing) => format!("{name:<15} no: {missing}"),
     }
 }
 
-/// Tries every fault of a run; says in one line which this machine cannot inject.
-pub(super) fn refusal(turns: &[Turn]) -> Option<String> {
+/// Tries what a run needs; says in one line what of it this machine cannot do.
+pub(super) fn refusal(options: &Options) -> Option<String> {
+    let containers = match options.workload.nodes {
+        Nodes::Hollow => None,
+        Nodes::Real => missing_for_containers(),
+    };
+    match containers {
+        Some(missing) => Some(refused(options.workload.name, &missing)),
+        None => refusal_of(&options.nemesis),
+    }
+}
+
+fn refused(name: &str, missing: &str) -> String {
+    format!("this machine cannot do {name}: {missing}; `keelson chaos doctor` says what it can")
+}
+
+fn refusal_of(turns: &[Turn]) -> Option<String> {
     let mut mechanisms: BTreeMap<&str, Mechanism> =
         turns.iter().flat_map(|turn| turn.kinds()).map(|kind| (kind.name(), kind.mechanism())).collect();
     // Without faults it is still a network with processes.
@@ -45,7 +66,7 @@ pub(super) fn refusal(turns: &[Turn]) -> Option<String> {
         }
         tried.push(mechanism);
         let missing = mechanism.try_out().err()?;
-        Some(format!("this machine cannot do {name}: {missing}; `keelson chaos doctor` says what it can"))
+        Some(refused(name, &missing))
     })
 }
 
@@ -55,7 +76,7 @@ mod tests {
 
     #[test]
     fn each_fault_has_one_line_with_what_was_seen_or_is_missing() {
-        assert_eq!(line(Kind::Kill, &Ok("ended".into())), "kill            yes: ended");
-        assert_eq!(line(Kind::SlowDisk, &Err("no dd".into())), "slow-disk       no: no dd");
+        assert_eq!(line("kill", &Ok("ended".into())), "kill            yes: ended");
+        assert_eq!(line("slow-disk", &Err("no dd".into())), "slow-disk       no: no dd");
     }
 }

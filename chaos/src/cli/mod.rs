@@ -172,7 +172,7 @@ fn options(args: &RunArgs, workload: &'static Entry, seed: u64) -> anyhow::Resul
     let is_elsewhere = !args.endpoints.is_empty();
     let default = if is_elsewhere { vec![] } else { vec!["kill".to_owned(), "partition".to_owned()] };
     let names = args.nemesis.as_ref().unwrap_or(&default);
-    let nemesis = turns_of(names, workload.tier).map_err(anyhow::Error::msg)?;
+    let nemesis = turns_of(names, workload).map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
         !is_elsewhere || nemesis.is_empty(),
         "faults are only injected into members of the run's own: --endpoints goes with --nemesis none"

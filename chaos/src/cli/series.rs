@@ -69,12 +69,15 @@ fn plan(args: &RunArgs) -> anyhow::Result<Vec<Planned>> {
             planned.push(Planned { options, folder });
         }
     }
-    // All of them inject the same faults.
-    if let Some(Planned { options, .. }) = planned.first()
-        && options.endpoints.is_empty()
-        && let Some(refusal) = doctor::refusal(&options.nemesis)
-    {
-        anyhow::bail!(refusal);
+    for workload in &args.workload {
+        // Seeds change nothing of what a run needs.
+        let first = planned.iter().find(|planned| planned.options.workload.name == workload.name);
+        if let Some(Planned { options, .. }) = first
+            && options.endpoints.is_empty()
+            && let Some(refusal) = doctor::refusal(options)
+        {
+            anyhow::bail!(refusal);
+        }
     }
     Ok(planned)
 }

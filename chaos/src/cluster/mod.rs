@@ -7,6 +7,7 @@
 
 mod clock;
 mod command;
+mod containers;
 mod control_group;
 mod control_plane;
 mod cpu_quota;
@@ -18,6 +19,7 @@ mod member;
 mod network;
 mod observe;
 mod operator;
+mod real_node;
 mod throttle;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +30,8 @@ use futures::future::join_all;
 
 pub use clock::Clock;
 pub use command::run as run_command;
-pub use control_plane::AGENTS;
+pub use containers::{container_processes, since_boot};
+pub use control_plane::{Agents, LOST_AFTER};
 pub use cpu_quota::{CpuQuota, Throttled};
 pub use delay_line::{Delay, DelayLine};
 pub use disk::{Backing, Disk, own_mounts};
@@ -36,6 +39,7 @@ pub use disturbance::Disturbance;
 pub use member::{Killed, Member};
 pub use network::{Host, Network, RUN_PREFIX, Way};
 pub use operator::Replaced;
+pub use real_node::{NodeList, RealNode};
 pub use throttle::Throttle;
 
 use crate::etcd::MemberClient;
@@ -94,6 +98,9 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// Processes that run nodes; none where members are stores alone.
     pub agents: Vec<Member>,
+    /// The runtimes of agents with real containers. They go after their agents, which would start them again.
+    pub nodes: Vec<RealNode>,
+    node_list: Option<NodeList>,
     clients: Vec<MemberClient>,
     /// The API of each member, where members are whole servers.
     servers: Vec<Server>,
@@ -171,7 +178,8 @@ impl Cluster {
         }
         let (places, data) = (places.to_vec(), folder.join("data"));
         let (agents, servers, ids) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { members, agents, clients, servers, places, data, ids })
+        let (nodes, node_list) = (Vec::new(), None);
+        Ok(Self { members, agents, nodes, node_list, clients, servers, places, data, ids })
     }
 
     /// Waits until every member serves, and asks each for its id.
@@ -286,12 +294,14 @@ impl Cluster {
         tokio::time::timeout(READY_TIMEOUT, serving).await.is_ok()
     }
 
-    /// Ends all members.
+    /// Ends all members, and what runs on nodes.
     pub async fn stop(&mut self) {
         for member in self.agents.iter_mut().chain(&mut self.members) {
             // Their data is thrown away; a clean end would only cost time.
             let _ = member.kill().await;
         }
+        self.nodes.clear();
+        self.node_list = None;
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 
 use super::command::run;
-use super::{Disturbance, Place, control_group};
+use super::{Disturbance, Place, control_group, real_node};
 
 /// Begins the name of every namespace that this harness makes.
 pub const RUN_PREFIX: &str = "keelson-chaos-";
@@ -51,6 +51,8 @@ const MEMBER_RULES: &str = "table inet chaos {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     Member(usize),
+    /// The host of an agent, with all of its nodes.
+    Agent(usize),
     /// The harness, with all of its clients.
     Clients,
 }
@@ -71,7 +73,7 @@ static NETWORKS: AtomicU64 = AtomicU64::new(1);
 pub struct Network {
     run_id: String,
     members: usize,
-    /// Hosts beside the members, on which no fault of the network is aimed.
+    /// Hosts beside the members. A cut can part them from members; no other fault of the network is aimed at them.
     agents: usize,
 }
 
@@ -164,7 +166,7 @@ impl Network {
                 run("nft", &["-f", "-"], &rule).map(|_| ())
             }
             Way::Reset => pairs.iter().try_for_each(|(from, to)| {
-                let Host::Member(to) = to else { anyhow::bail!("clients refuse nobody") };
+                let Host::Member(to) = to else { anyhow::bail!("only members refuse somebody") };
                 let rule = format!("{verb} element inet chaos refused {{ {} }}", self.host(*from));
                 nft_in(&self.namespace(*to), &["-f", "-"], &rule).map(|_| ())
             }),
@@ -174,6 +176,7 @@ impl Network {
     fn host(&self, host: Host) -> String {
         match host {
             Host::Member(index) => self.address(index),
+            Host::Agent(index) => self.agent_host(index).2,
             Host::Clients => CLIENTS_ADDRESS.to_owned(),
         }
     }
@@ -268,6 +271,7 @@ impl Drop for Network {
 /// Removes what runs left behind whose harness is gone.
 fn sweep() {
     control_group::sweep();
+    real_node::sweep();
     remove(|name| run_pid(name).is_some_and(|pid| !Path::new("/proc").join(pid).exists()));
 }
 

@@ -99,6 +99,8 @@ pub enum Function {
     Inform,
     /// Waiting for controllers to reach what was asked for.
     Settle,
+    /// A look of the harness at the containers that live and have started.
+    Containers,
     /// All faults are over: which members serve again.
     Recover,
     /// The whole log as one member's watch shows it.

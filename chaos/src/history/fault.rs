@@ -22,6 +22,10 @@ pub enum FaultKind {
     KillAll,
     /// SIGKILL to a process that runs nodes, then start again.
     KillAgent,
+    /// SIGKILL to what runs the containers of a node.
+    KillRuntime,
+    /// Packets between agents and servers are dropped.
+    PartitionAgent,
     /// SIGSTOP and SIGCONT.
     Pause,
     /// Processes have to wait for a processor most of the time.
@@ -76,6 +80,8 @@ impl FaultKind {
             Self::Kill => "kill",
             Self::KillAll => "kill-all",
             Self::KillAgent => "kill-agent",
+            Self::KillRuntime => "kill-runtime",
+            Self::PartitionAgent => "partition-agent",
             Self::Pause => "pause",
             Self::SlowCpu => "slow-cpu",
             Self::Partition => "partition",

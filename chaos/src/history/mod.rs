@@ -4,6 +4,7 @@
 //! known ends in `info` and stays concurrent with everything after it; `fail` is only for what provably did not happen.
 
 mod api;
+mod containers;
 mod event;
 mod exchange;
 mod fault;
@@ -21,6 +22,7 @@ pub use api::{
     ApiAnswer, ApiCall, ApiEnd, ApiExchange, Face, Informed, Listing, Lock, Named, Removal, Resource,
     Settled, ShownEvent, Tenancy, Written, api_exchanges, revision, settled,
 };
+pub use containers::{ContainerOf, ContainerProcess, Look, STARTS, Sight, Start, hundredths, looks};
 pub use event::{Event, EventKind, Function, Process};
 pub use exchange::{
     Compare, CompareTarget, Delete, Exchange, ExchangeEnd, Put, Range, Relation, Request, Response, Row, Txn,

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::Turn;
 use crate::history::FaultKind as Kind;
-use crate::workload::Tier;
+use crate::workload::{Entry, Tier};
 
 const PROCESS: [&str; 5] = ["kill", "pause", "slow-cpu", "partition", "restart"];
 const DISK: [&str; 7] =
@@ -12,7 +12,7 @@ const DISK: [&str; 7] =
 const NETWORK: [&str; 8] =
     ["partition", "refuse", "clients", "cable", "slow-link", "loss", "duplicate", "delay"];
 const CLOCK: [&str; 1] = ["clock"];
-const AGENT: [&str; 1] = ["kill-agent"];
+const AGENT: [&str; 3] = ["kill-agent", "kill-runtime", "partition-agent"];
 const MEMBER: [&str; 4] = ["replace", "install", "transfer", "restart"];
 /// What only comes with `all`: everything at once, and two things at a time.
 const MORE: [&str; 3] = ["kill-all", "kill+partition", "pause+loss"];
@@ -37,19 +37,22 @@ pub fn turns(names: &[String]) -> Result<Vec<Turn>, String> {
     drawn(names, |_| true)
 }
 
-/// Returns the turns for members of a tier: what a bundle holds and does not fit them is left out.
+/// Returns the turns for a workload: what a bundle holds and does not fit its members and nodes is left out.
 ///
 /// # Errors
 /// As [`turns`], and for a kind that was asked for and does not fit.
-pub fn turns_of(names: &[String], tier: Tier) -> Result<Vec<Turn>, String> {
-    let turns = drawn(names, |kind| kind.fits(tier))?;
+pub fn turns_of(names: &[String], workload: &Entry) -> Result<Vec<Turn>, String> {
+    let turns = drawn(names, |kind| kind.fits(workload))?;
     if turns.is_empty() && names.iter().any(|name| name != "none") {
         return Err(format!("--nemesis {}: nothing of it can be aimed at these members", names.join(",")));
     }
-    match turns.iter().flat_map(|turn| turn.kinds()).find(|kind| !kind.fits(tier)) {
+    match turns.iter().flat_map(|turn| turn.kinds()).find(|kind| !kind.fits(workload)) {
         None => Ok(turns),
-        Some(kind) => Err(match tier {
+        Some(kind) => Err(match workload.tier {
             Tier::Store => format!("--nemesis {kind} needs agents: it goes with the workloads k-…"),
+            Tier::Kubernetes if *kind == Kind::KillRuntime => {
+                format!("--nemesis {kind} needs real containers: it goes with the workload k-node")
+            }
             Tier::Kubernetes => format!("--nemesis {kind} does not work on whole servers"),
         }),
     }
@@ -90,6 +93,7 @@ fn kind(name: &str) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::named;
 
     fn of(names: &[&str]) -> Result<Vec<Turn>, String> {
         turns(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
@@ -122,13 +126,16 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out_of_bundles_and_refused_by_name() {
-        let of = |name: &str, tier| turns_of(&[name.to_owned()], tier);
-        assert_eq!(of("all", Tier::Store).unwrap().len() + 1, of("all", Tier::Kubernetes).unwrap().len() + 4);
-        assert_eq!(of("agent", Tier::Kubernetes).unwrap(), [Kind::KillAgent.into()]);
-        assert!(of("none", Tier::Kubernetes).unwrap().is_empty());
-        assert!(of("clock", Tier::Kubernetes).unwrap_err().contains("nothing of it"));
-        assert!(of("kill-agent", Tier::Store).unwrap_err().contains("needs agents"));
-        assert!(of("kill+clock", Tier::Kubernetes).unwrap_err().contains("whole servers"));
+        let of = |name: &str, workload| turns_of(&[name.to_owned()], named(workload).unwrap());
+        assert_eq!(of("all", "register").unwrap().len() + 2, of("all", "k-occ").unwrap().len() + 4);
+        assert_eq!(of("all", "k-occ").unwrap().len() + 1, of("all", "k-node").unwrap().len());
+        assert_eq!(of("agent", "k-occ").unwrap(), [Kind::KillAgent.into(), Kind::PartitionAgent.into()]);
+        assert_eq!(of("agent", "k-node").unwrap().len(), 3);
+        assert!(of("none", "k-occ").unwrap().is_empty());
+        assert!(of("clock", "k-occ").unwrap_err().contains("nothing of it"));
+        assert!(of("kill-agent", "register").unwrap_err().contains("needs agents"));
+        assert!(of("kill+clock", "k-occ").unwrap_err().contains("whole servers"));
+        assert!(of("kill-runtime", "k-occ").unwrap_err().contains("real containers"));
     }
 
     #[test]

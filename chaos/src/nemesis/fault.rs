@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{
-    Draw, Site, bit_flips, cable, clock, delay, failing_sync, full_disk, install, kill, kill_agent, packets,
-    partition, pause, power_loss, replace, restart, slow_cpu, slow_disk, slow_link, stalled_disk, transfer,
+    Draw, Site, bit_flips, cable, clock, delay, failing_sync, full_disk, install, kill, kill_agent,
+    kill_runtime, packets, partition, partition_agent, pause, power_loss, replace, restart, slow_cpu,
+    slow_disk, slow_link, stalled_disk, transfer,
 };
 use crate::history::FaultKind;
 
@@ -62,6 +63,8 @@ pub(super) fn plan(kind: FaultKind, aim: Aim) -> Box<dyn Fault> {
         FaultKind::Kill => Box::new(kill::Kill::one(aim)),
         FaultKind::KillAll => Box::new(kill::Kill::all(aim)),
         FaultKind::KillAgent => Box::new(kill_agent::KillAgent),
+        FaultKind::KillRuntime => Box::new(kill_runtime::KillRuntime::default()),
+        FaultKind::PartitionAgent => Box::new(partition_agent::PartitionAgent::new(aim)),
         FaultKind::Pause => Box::new(pause::Pause::new(aim)),
         FaultKind::SlowCpu => Box::new(slow_cpu::SlowCpu::new(aim)),
         FaultKind::Partition => Box::new(partition::Partition::of_members(aim)),

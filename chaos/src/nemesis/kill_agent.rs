@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Site;
 use super::fault::Fault;
 
-/// All agents at once: no node is left that could take over.
+/// All agents at once: no node is left that could take over. Real containers live on, and are adopted.
 pub(super) struct KillAgent;
 
 #[async_trait(?Send)]

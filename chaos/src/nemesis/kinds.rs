@@ -2,7 +2,7 @@
 
 use super::Mechanism;
 use crate::history::FaultKind;
-use crate::workload::Tier;
+use crate::workload::{Entry, Nodes, Tier};
 
 impl FaultKind {
     /// Whether each member needs a disk of its own for it.
@@ -18,6 +18,8 @@ impl FaultKind {
             Self::Kill
             | Self::KillAll
             | Self::KillAgent
+            | Self::KillRuntime
+            | Self::PartitionAgent
             | Self::Pause
             | Self::SlowCpu
             | Self::Partition
@@ -37,15 +39,23 @@ impl FaultKind {
         }
     }
 
-    /// Whether it can be aimed at members of this tier.
+    /// Whether it can be aimed at what a workload runs on.
     ///
-    /// A server is not replaced as a store alone is, its files are elsewhere, and its certificates are of one day and hour.
+    /// A server is not replaced as a store alone is, its files are elsewhere, and its certificates are of one day and hour. A hollow node has no
+    /// runtime that could be killed.
     #[must_use]
-    pub fn fits(self, tier: Tier) -> bool {
-        match tier {
-            Tier::Store => self != Self::KillAgent,
+    pub fn fits(self, workload: &Entry) -> bool {
+        match workload.tier {
+            Tier::Store => !self.is_of_agents(),
+            Tier::Kubernetes if self == Self::KillRuntime => workload.nodes == Nodes::Real,
             Tier::Kubernetes => !matches!(self, Self::Replace | Self::Install | Self::BitFlips | Self::Clock),
         }
+    }
+
+    /// Whether it is aimed at agents, and hits no member.
+    #[must_use]
+    pub fn is_of_agents(self) -> bool {
+        matches!(self, Self::KillAgent | Self::KillRuntime | Self::PartitionAgent)
     }
 
     /// Whether a member that it hits may end by itself: it cannot trust its disk any more, or is no member any more.
@@ -67,13 +77,14 @@ impl FaultKind {
             Self::Kill
             | Self::KillAll
             | Self::KillAgent
+            | Self::KillRuntime
             | Self::Pause
             | Self::BitFlips
             | Self::Replace
             | Self::Install
             | Self::Restart
             | Self::Transfer => Mechanism::Process,
-            Self::Partition | Self::Clients => Mechanism::Cut,
+            Self::Partition | Self::Clients | Self::PartitionAgent => Mechanism::Cut,
             Self::Refuse => Mechanism::Reset,
             Self::Cable => Mechanism::Link,
             Self::SlowLink => Mechanism::Bandwidth,
@@ -100,6 +111,8 @@ impl FaultKind {
             Self::Kill
             | Self::KillAll
             | Self::KillAgent
+            | Self::KillRuntime
+            | Self::PartitionAgent
             | Self::Pause
             | Self::SlowCpu
             | Self::Clients

@@ -10,7 +10,9 @@ mod kinds;
 
 mod kill;
 mod kill_agent;
+mod kill_runtime;
 mod partition;
+mod partition_agent;
 mod pause;
 mod slow_cpu;
 
@@ -50,7 +52,7 @@ pub use bundle::{turns, turns_of};
 pub use install::{CATCHUP_ENTRIES, SNAPSHOT_COUNT};
 pub use partition::{Shape, cuts};
 pub use schedule::{Draw, Planned, Turn, Victim, schedule};
-pub use trial::{Mechanism, try_kind};
+pub use trial::{Mechanism, missing_for_containers, try_kind};
 
 /// What faults are made with.
 pub struct Site<'a> {

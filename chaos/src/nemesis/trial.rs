@@ -17,6 +17,14 @@ use crate::history::FaultKind;
 
 /// Where root's tools are, whatever the search path says.
 const TOOL_FOLDERS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// What real containers need, and Debian's packages that have it. Images are packed from a busybox that needs no library.
+const CONTAINER_TOOLS: [(&str, &str); 5] = [
+    ("containerd", "containerd"),
+    ("containerd-shim-runc-v2", "containerd"),
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
+    ("nft", "nftables"),
+];
 /// Longest that a packet may take to what counts it: its neighbour's address is asked for before.
 const PACKET_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -221,6 +229,25 @@ impl Drop for Folder {
 /// One line saying what is missing.
 pub fn try_kind(kind: FaultKind) -> Result<String, String> {
     kind.mechanism().try_out()
+}
+
+/// Says what a node with real containers lacks on this machine.
+#[must_use]
+pub fn missing_for_containers() -> Option<String> {
+    if !Uid::effective().is_root() {
+        return Some("it needs root (containers)".to_owned());
+    }
+    let lacking: Vec<String> = CONTAINER_TOOLS
+        .iter()
+        .filter(|(tool, _)| !is_there(tool))
+        .map(|(tool, package)| format!("{tool} is not installed (package {package})"))
+        .collect();
+    if !lacking.is_empty() {
+        return Some(lacking.join(", "));
+    }
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let has_overlay = known.split_whitespace().any(|name| name == "overlay");
+    (!has_overlay).then(|| "the kernel has no overlay file system".to_owned())
 }
 
 fn is_there(tool: &str) -> bool {

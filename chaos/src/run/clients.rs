@@ -37,6 +37,7 @@ impl Clients {
             process_step: options.concurrency,
             period: options.client_period(),
             snapshots: folder.snapshots(),
+            starts: folder.starts(),
             stop: CancellationToken::new(),
         };
         let mut tasks = JoinSet::new();

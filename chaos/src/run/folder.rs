@@ -1,7 +1,8 @@
 //! The folder of a run: options, history, logs, verdict; enough to judge it again.
 //!
 //! ```text
-//! options.json  history.jsonl  log-n1.jsonl …  live-n1.jsonl …  result.json  report.txt  report.html  n1.log …  data/ (removed at the end)
+//! options.json  history.jsonl  log-n1.jsonl …  live-n1.jsonl …  result.json  report.txt  report.html  n1.log …  starts/ (of real containers)
+//! data/ (removed at the end)
 //! ```
 
 use std::fs::File;
@@ -72,6 +73,12 @@ impl Folder {
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+
+    /// Returns the folder in which real containers say that they start.
+    #[must_use]
+    pub fn starts(&self) -> PathBuf {
+        self.path.join("starts")
     }
 
     pub(super) fn write_options(&self, options: &Options) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ mod audit;
 mod clients;
 mod elsewhere;
 mod folder;
+mod lookout;
 mod options;
 mod progress;
 mod report;
@@ -24,12 +25,13 @@ pub use tail::Tails;
 
 use crate::check::judge::judge;
 use crate::check::{Record, Verdict};
-use crate::cluster::{AGENTS, Backing, Clock, Cluster, Disk, Network, Place, Program, own_mounts};
+use crate::cluster::{Agents, Backing, Clock, Cluster, Disk, Network, Place, Program, own_mounts};
 use crate::history::Writer;
 use crate::nemesis::{CATCHUP_ENTRIES, Kind, Nemesis, SNAPSHOT_COUNT, Site, schedule};
-use crate::workload::Tier;
+use crate::workload::{Nodes, Tier};
 
 use clients::Clients;
+use lookout::Lookout;
 
 /// Worker threads: the members need the machine more than the clients do.
 const THREADS: usize = 2;
@@ -55,7 +57,7 @@ pub fn run(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
 fn run_members(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
     let agents = match options.workload.tier {
         Tier::Store => 0,
-        Tier::Kubernetes => AGENTS,
+        Tier::Kubernetes => agents(options).count(),
     };
     let network = Network::create_with_agents(options.members, agents)?;
     // A thread of its own: it moves into the hub's namespace, and so do the threads of its runtime.
@@ -71,6 +73,12 @@ fn run_members(options: &Options, folder: &Folder) -> anyhow::Result<Outcome> {
         });
         harness.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the harness panicked")))
     })
+}
+
+/// What the agents of a run beside whole servers are like.
+fn agents(options: &Options) -> Agents {
+    let mut kinds = options.nemesis.iter().flat_map(|turn| turn.kinds());
+    Agents { nodes: options.workload.nodes, are_cut_off: kinds.any(|kind| *kind == Kind::PartitionAgent) }
 }
 
 /// Makes a disk for each member, if a fault of the run needs them.
@@ -112,7 +120,9 @@ async fn run_here(
     let starting = async {
         match options.workload.tier {
             Tier::Store => Cluster::start(&program, &places, network.run_id(), folder.path()).await,
-            Tier::Kubernetes => Cluster::start_servers(&program, network, folder.path()).await,
+            Tier::Kubernetes => {
+                Cluster::start_servers(&program, network, folder.path(), agents(options)).await
+            }
         }
     };
     let mut cluster = tokio::select! {
@@ -192,6 +202,10 @@ async fn phases(
     let targets = cluster.targets();
     let tails = Tails::start(&targets, &part);
     let servers = cluster.servers().to_vec();
+    let lookout = match options.workload.nodes {
+        Nodes::Hollow => None,
+        Nodes::Real => Some(Lookout::start(&folder.starts(), history)?),
+    };
     let clients = Clients::start(options, folder, &workload, (&targets, &servers), history);
     let started = Instant::now();
     tokio::time::sleep(options.warm_up()).await;
@@ -219,6 +233,9 @@ async fn phases(
     tokio::time::sleep(options.warm_up()).await;
     let session = clients.stop().await?;
     audit::final_reads(&workload, &session, &targets, &servers).await?;
+    if let Some(lookout) = lookout {
+        lookout.look_last()?;
+    }
     restored::all(options, folder, history).await?;
     let record = audit::record(&targets, history, &part, &silent, tails.stop().await).await?;
     folder.write_logs(&record)?;

@@ -126,7 +126,7 @@ impl Options {
 
 /// Whether it is aimed at members, and may hit the leader.
 fn hits_members(turn: &Turn) -> bool {
-    turn.kinds().iter().any(|kind| *kind != FaultKind::KillAgent)
+    turn.kinds().iter().any(|kind| !kind.is_of_agents())
 }
 
 #[cfg(test)]

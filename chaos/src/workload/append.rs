@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::values::{Counter, first, read, unchanged, write};
-use super::{Asked, Client, Entry, Setup, Tier, Workload};
+use super::{Asked, Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::etcd::Failure;
 use crate::history::{Function, KeyState, Request, Response, Step, Txn};
 
@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["list-append", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Append { generator: Mutex::new(Generator::new(setup)) }),
 };
 

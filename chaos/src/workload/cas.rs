@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, first, read, swap};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::check::counter::number;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -19,6 +19,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["counter", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Cas { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -45,6 +45,8 @@ pub struct Session {
     pub period: Duration,
     /// Where clients put files.
     pub snapshots: PathBuf,
+    /// Where real containers say that they start.
+    pub starts: PathBuf,
     /// Ends the turns of all clients.
     pub stop: CancellationToken,
 }
@@ -253,6 +255,11 @@ impl Client {
         // The answer has no header, and so no revision.
         let _ = self.operate(asked, async |member| Ok((member.save_snapshot(&path).await?, 0))).await?;
         Ok(())
+    }
+
+    /// Returns the folder in which real containers say that they start.
+    pub(super) fn starts(&self) -> PathBuf {
+        self.session.starts.clone()
     }
 
     /// Returns the client's number among those of the run.

@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, folder_end, read_folder, write};
 use super::watch_stream::{Reading, Streams};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::history::{Delete, Range, Request, Response, Txn, WatchSpec};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -24,6 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["compaction", "watch", "witness", "convergence"],
     needs_own_store: true,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Compacting::new(setup)),
 };
 

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::values::{Counter, read, read_folder, rows};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::check::lease::END_SLACK;
 use crate::history::{LeaseAnswer, Put, Request};
 
@@ -21,6 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["lease", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Leases { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, first, read, unchanged, write};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::check::lock::{Lock, list_key};
 use crate::history::{Compare, CompareTarget, LockAnswer, Put, Relation, Request, Response, Txn};
 
@@ -25,6 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["lock", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| {
         Arc::new(Locks { generator: Mutex::new(Generator::new(setup)), waiting: Mutex::default() })
     },

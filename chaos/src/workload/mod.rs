@@ -42,6 +42,7 @@ pub const WORKLOADS: &[Entry] = &[
     kubernetes::scheduling::ENTRY,
     kubernetes::leader::ENTRY,
     kubernetes::orphans::ENTRY,
+    kubernetes::node::ENTRY,
 ];
 
 /// A workload in the list.
@@ -55,6 +56,7 @@ pub struct Entry {
     /// Whether it changes more of a store than the keys of its own.
     pub needs_own_store: bool,
     pub tier: Tier,
+    pub nodes: Nodes,
     pub create: fn(&Setup) -> Arc<dyn Workload>,
 }
 
@@ -65,6 +67,15 @@ pub enum Tier {
     Store,
     /// A store with an API server, controllers and scheduler on top of it, and agents beside.
     Kubernetes,
+}
+
+/// What the nodes of the tier with whole servers are; a store alone has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// Containers in memory.
+    Hollow,
+    /// Containers that the kernel knows, each node with a runtime of its own.
+    Real,
 }
 
 /// What a workload is made from.

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::{Asked, Client, Entry, Setup, Tier, Workload};
+use super::{Asked, Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::history::{Answer, Function};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -21,6 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["witness", "linearizability"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Register { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, first, read, read_folder, swap, write};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::history::{Delete, Request};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -20,6 +20,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["set", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Set { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, read, read_folder, write};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::history::{Delete, Request, Txn};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -18,6 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["snapshot", "witness", "convergence"],
     needs_own_store: true,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Snapshots::new(setup)),
 };
 

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, read, read_folder, rows, unchanged, write};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::check::bank::balance;
 use crate::history::{Compare, CompareTarget, Delete, Put, Relation, Request, Row, Txn};
 
@@ -21,6 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["bank", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Transactions { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::values::{Counter, folder_end, read_folder};
 use super::watch_stream::{Open, Reading, Streams};
-use super::{Client, Entry, Setup, Tier, Workload};
+use super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use crate::history::{Delete, Put, Request, Txn, WatchSpec};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -22,6 +22,7 @@ pub(super) const ENTRY: Entry = Entry {
     checkers: &["watch", "witness", "convergence"],
     needs_own_store: false,
     tier: Tier::Store,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Watching::new(setup)),
 };
 

@@ -35,6 +35,10 @@ use crate::volumes::Volumes;
 use crate::worker::Shared;
 use network::{NodeNetwork, PodProvider};
 
+/// Between two questions to a runtime that does not answer, and how long it is asked at the start.
+const RUNTIME_RETRY: Duration = Duration::from_millis(500);
+const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
+
 /// A node agent.
 #[derive(Debug)]
 pub struct Agent;
@@ -62,6 +66,9 @@ struct Build {
     containerd: Option<Arc<Containerd>>,
     paths: Paths,
     node_ip: Option<IpAddr>,
+    /// What containers need while they stop, until the token is cancelled.
+    services: JoinSet<()>,
+    serving: CancellationToken,
 }
 
 impl Build {
@@ -71,7 +78,13 @@ impl Build {
         let paths = Paths::new(&config.data_dir);
         let client = client(&config)?;
         let (runtime, containerd) = runtime(&config, &paths, &client).await?;
-        let version = runtime.version().await.context("the container runtime does not answer")?;
+        let (mut services, serving) = (JoinSet::new(), CancellationToken::new());
+        // From the first call on: whoever waits for a runtime that has ended waits for somebody to start it again.
+        if let Some(containerd) = &containerd {
+            let (containerd, token) = (Arc::clone(containerd), serving.clone());
+            services.spawn(async move { containerd.watch(token).await });
+        }
+        let version = version(runtime.as_ref()).await?;
         if let Some(directory) = &config.image_dir {
             import_images(runtime.as_ref(), directory).await;
         }
@@ -80,7 +93,7 @@ impl Build {
             (None, RuntimeChoice::Containerd) => default_route_address(),
             (None, RuntimeChoice::Hollow { .. }) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         };
-        Ok(Self { config, client, runtime, version, containerd, paths, node_ip })
+        Ok(Self { config, client, runtime, version, containerd, paths, node_ip, services, serving })
     }
 
     /// Returns what the node says of its machine.
@@ -89,7 +102,7 @@ impl Build {
         told.unwrap_or_else(|| node::machine(&self.config.data_dir))
     }
 
-    async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let machine = self.machine();
         let description = NodeDescription {
             name: self.config.node_name.clone(),
@@ -102,15 +115,15 @@ impl Build {
             () = shutdown.cancelled() => None,
             node = node::register(&self.client, &description) => Some(node),
         };
+        let (mut services, serving) = (std::mem::take(&mut self.services), self.serving.clone());
         let Some(registered) = registered else {
-            return self.stop().await;
+            return self.stop(services, &serving).await;
         };
         tracing::info!(node = self.config.node_name, runtime = self.version.name, "node registered");
 
         // Two groups: what drives pods ends first, what containers need while they stop ends last.
-        let (driving, serving) = (CancellationToken::new(), CancellationToken::new());
+        let driving = CancellationToken::new();
         let mut drivers: JoinSet<()> = JoinSet::new();
-        let mut services: JoinSet<()> = JoinSet::new();
         let pods =
             self.reflect::<Pod>(&format!("spec.nodeName={}", self.config.node_name), &mut services, &serving);
         let service_cache = self.reflect::<Service>("", &mut services, &serving);
@@ -130,7 +143,6 @@ impl Build {
         services.spawn(reporter.run(serving.clone()));
         self.spawn_network(health, &service_cache, &mut services, &serving)?;
         self.spawn_channels(&pods, &mut services, &serving)?;
-        self.spawn_containerd(&mut services, &serving);
 
         let shared = Arc::new(Shared {
             runtime: Arc::clone(&self.runtime),
@@ -159,9 +171,7 @@ impl Build {
         driving.cancel();
         while drivers.join_next().await.is_some() {}
         pods::stop_all(Arc::clone(&self.runtime), &pods).await;
-        serving.cancel();
-        while services.join_next().await.is_some() {}
-        self.stop().await
+        self.stop(services, &serving).await
     }
 
     fn reflect<K: client::ApiObject>(
@@ -269,15 +279,10 @@ impl Build {
         Ok(())
     }
 
-    fn spawn_containerd(&self, tasks: &mut JoinSet<()>, token: &CancellationToken) {
-        if let Some(containerd) = &self.containerd {
-            let (containerd, token) = (Arc::clone(containerd), token.clone());
-            tasks.spawn(async move { containerd.watch(token).await });
-        }
-    }
-
-    /// Nothing of the node may stay in the kernel.
-    async fn stop(self) -> anyhow::Result<()> {
+    /// Ends the services. Nothing of the node may stay in the kernel.
+    async fn stop(self, mut services: JoinSet<()>, serving: &CancellationToken) -> anyhow::Result<()> {
+        serving.cancel();
+        while services.join_next().await.is_some() {}
         if let Some(containerd) = self.containerd.and_then(Arc::into_inner) {
             let volumes = Volumes::new(self.paths.data().join("pods"), self.client.clone());
             volumes.unmount_all();
@@ -326,6 +331,20 @@ async fn runtime(
             Ok((Arc::new(CriRuntime::new(&paths.socket())), Some(Arc::new(containerd))))
         }
     }
+}
+
+/// Asks a runtime who it is. One that has just been started again answers a moment later.
+async fn version(runtime: &dyn Runtime) -> anyhow::Result<RuntimeVersion> {
+    let asking = async {
+        loop {
+            match runtime.version().await {
+                Ok(version) => return version,
+                Err(error) => tracing::warn!(%error, "the runtime does not say who it is"),
+            }
+            tokio::time::sleep(RUNTIME_RETRY).await;
+        }
+    };
+    tokio::time::timeout(RUNTIME_LIMIT, asking).await.context("the container runtime does not answer")
 }
 
 /// Imports every archive of a directory; one that is not usable is reported and skipped.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::RUNTIME_RETRY;
 use crate::cni::{NetworkProvider, PodAddress, SandboxNetwork};
 use crate::network::dataplane::{self, DataplaneCaches, DataplaneConfig};
 use crate::network::{ClusterId, Ipv4Net, Netns, PodNetwork, PodNetworkConfig};
@@ -53,7 +54,11 @@ impl NodeNetwork {
     /// Runs the node's network until the token is cancelled, then removes its routes and rules.
     pub(super) async fn run(self, provider: Arc<PodProvider>, shutdown: CancellationToken) {
         let Some(range) = shutdown.run_until_cancelled(self.range_of_node()).await else { return };
-        if let Err(error) = self.open(range, &provider).await {
+        let Some(running) = shutdown.run_until_cancelled(running_sandboxes(self.runtime.as_ref())).await
+        else {
+            return;
+        };
+        if let Err(error) = self.open(range, &running, &provider).await {
             return self.fail(format!("the pod network: {error:#}"));
         }
         tracing::info!(%range, "pod network is ready");
@@ -94,19 +99,51 @@ impl NodeNetwork {
     }
 
     /// Opens the pod network: running sandboxes keep their addresses, what nobody owns any more goes.
-    async fn open(&self, range: Ipv4Net, provider: &PodProvider) -> anyhow::Result<()> {
+    async fn open(
+        &self,
+        range: Ipv4Net,
+        running: &BTreeSet<String>,
+        provider: &PodProvider,
+    ) -> anyhow::Result<()> {
         let (cluster, state_file) = (self.cluster, self.state_file.clone());
         let config = PodNetworkConfig { cluster, netns: Netns::Own, range, state_file, mtu: None };
         let network = PodNetwork::start(config).await?;
-        let sandboxes = self.runtime.sandboxes().await.context("the running sandboxes")?;
-        let running: BTreeSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id.0).collect();
-        network.retain(&running).await.context("left-over pod links")?;
+        network.retain(running).await.context("left-over pod links")?;
         // This runs once per start, so the cell is empty.
         let _was_empty = provider.network.set(network);
         Ok(())
     }
 }
 
+/// Returns the ids of running sandboxes, once the runtime lists them: it may be starting again, and a node without a network would stay one.
+async fn running_sandboxes(runtime: &dyn Runtime) -> BTreeSet<String> {
+    loop {
+        match runtime.sandboxes().await {
+            Ok(sandboxes) => return sandboxes.into_iter().map(|sandbox| sandbox.id.0).collect(),
+            Err(error) => tracing::warn!(%error, "the pod network waits for the runtime"),
+        }
+        tokio::time::sleep(RUNTIME_RETRY).await;
+    }
+}
+
 fn pod_range(node: &Node) -> Option<Ipv4Net> {
     node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::runtime::fake::{FakeImages, FakeRuntime, FakeTimes};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runtime_that_does_not_answer_at_first_is_asked_again() {
+        let times = FakeTimes { sandbox: Duration::ZERO, container: Duration::ZERO };
+        let runtime = FakeRuntime::new(FakeImages::All, times, [10, 0, 0, 1].into());
+        runtime.fail_lists(3);
+        assert!(runtime.sandboxes().await.is_err());
+        assert_eq!(running_sandboxes(&runtime).await, BTreeSet::new());
+        assert!(runtime.sandboxes().await.is_ok());
+    }
 }

@@ -342,7 +342,11 @@ impl Sync<'_> {
                 decision.actions.push(Action::RemoveContainer { id: newest.id.clone() })
             }
             ContainerState::Running => self.check_health(container, newest, decision),
-            ContainerState::Exited(_) | ContainerState::Unknown => {
+            // A runtime that came back and does not reach the container's shim: it may run, and must not run twice.
+            ContainerState::Unknown => {
+                kill(newest, "Container is in unknown state, stopping", self.now, self.memory, decision);
+            }
+            ContainerState::Exited(_) => {
                 if policy.restarts(newest) {
                     self.restart(container, newest, decision);
                 }

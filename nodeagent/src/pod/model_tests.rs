@@ -256,6 +256,26 @@ fn failed_liveness_probe_restarts_the_container() {
 }
 
 #[test]
+fn a_container_that_the_runtime_cannot_tell_of_is_stopped_before_another_one_starts() {
+    let mut world = World::new(pod(json!({ "containers": [{ "name": "a" }] })));
+    world.settle();
+    world.observed.containers[0].state = ContainerState::Unknown;
+    let decision = world.decide();
+    assert!(
+        matches!(&decision.actions[..], [Action::KillContainer { kill_at, .. }] if *kill_at == world.now)
+    );
+    decision.actions.into_iter().for_each(|action| world.apply(action));
+    assert!(world.decide().actions.is_empty(), "nothing starts before it is stopped");
+    world.finish_stops();
+    world.settle();
+    assert_eq!(world.observed.newest("a").unwrap().attempt, 1);
+
+    world.observed.containers[1].state = ContainerState::Unknown;
+    world.delete();
+    assert!(matches!(&world.decide().actions[..], [Action::KillContainer { .. }]), "it may still run");
+}
+
+#[test]
 fn readiness_decides_the_condition() {
     let mut world = World::new(pod(json!({ "containers": [{ "name": "a", "readinessProbe": {} }] })));
     world.settle();

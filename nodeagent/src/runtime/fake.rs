@@ -69,6 +69,8 @@ pub struct FakeRuntime {
     has_network: bool,
     cut_off: AtomicUsize,
     failing_stops: AtomicUsize,
+    /// Lists of sandboxes that still fail.
+    failing_lists: AtomicUsize,
     outside: Arc<dyn Outside>,
 }
 
@@ -100,6 +102,7 @@ impl FakeRuntime {
             has_network: true,
             cut_off: AtomicUsize::new(0),
             failing_stops: AtomicUsize::new(0),
+            failing_lists: AtomicUsize::new(0),
             outside: Machine::shared(),
         }
     }
@@ -107,6 +110,11 @@ impl FakeRuntime {
     /// Makes the next stops of sandboxes fail, as those of a runtime that is too busy.
     pub fn fail_stops(&self, count: usize) {
         self.failing_stops.store(count, Ordering::Relaxed);
+    }
+
+    /// Makes the next lists of sandboxes fail, as those of a runtime that is starting again.
+    pub fn fail_lists(&self, count: usize) {
+        self.failing_lists.store(count, Ordering::Relaxed);
     }
 
     /// Returns how many calls that make something were dropped in the middle. A real runtime may keep what they had made so far.
@@ -285,6 +293,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn sandboxes(&self) -> Result<Vec<SandboxInfo>, RuntimeError> {
+        let take_one = |count: usize| count.checked_sub(1);
+        if self.failing_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).is_ok() {
+            return Err(failed("ListPodSandbox", "not ready".to_owned()));
+        }
         let without_address = |info: &SandboxInfo| SandboxInfo { ip: None, ..info.clone() };
         Ok(self.state().sandboxes.values().map(without_address).collect())
     }

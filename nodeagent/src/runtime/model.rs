@@ -284,7 +284,7 @@ pub enum ContainerState {
     Running,
     /// Ended.
     Exited(Exit),
-    /// The runtime cannot say; treated as ended with code 137.
+    /// The runtime cannot say. It may still run, so it is stopped like one that does, and counts as ended with code 137.
     Unknown,
 }
 
@@ -322,8 +322,8 @@ impl ContainerInfo {
     #[must_use]
     pub fn is_live(&self) -> bool {
         match self.state {
-            ContainerState::Created | ContainerState::Running => true,
-            ContainerState::Exited(_) | ContainerState::Unknown => false,
+            ContainerState::Created | ContainerState::Running | ContainerState::Unknown => true,
+            ContainerState::Exited(_) => false,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use chaos::nemesis::missing_for_containers;
+use chaos::workload::Nodes;
 use serde_json::Value;
 
 use super::{Real, SWITCH};
@@ -17,6 +19,12 @@ const RATE: &str = "100";
 pub(super) fn is_possible() -> bool {
     // Namespaces and rules of a network need root.
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Whether a workload needs containers that cannot run here.
+pub(super) fn lacks_containers(workload: &str) -> bool {
+    let needs = chaos::workload::named(workload).is_ok_and(|workload| workload.nodes == Nodes::Real);
+    needs && missing_for_containers().is_some()
 }
 
 /// One run of a recipe.

@@ -66,7 +66,9 @@ impl Trials {
                 Some("it needs whole servers: --keelson")
             }
             Tier::SimulatedServers(_) => None,
-            Tier::Real(_) | Tier::Kubernetes(_) => (!real::is_possible()).then_some("it needs root"),
+            Tier::Real(_) | Tier::Kubernetes(_) if !real::is_possible() => Some("it needs root"),
+            Tier::Real(real) | Tier::Kubernetes(real) => real::lacks_containers(real.workload)
+                .then_some("it needs containers: `chaos doctor` says what is missing"),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod objects;
 
 pub mod leader;
 pub mod list_watch;
+pub mod node;
 pub mod occ;
 pub mod orphans;
 pub mod replicas;

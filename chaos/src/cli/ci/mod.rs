@@ -11,11 +11,11 @@ use serde_json::json;
 use self::matrix::{Bundle, Choice, Planned, Store};
 use super::check::{self, worst};
 use super::{Command, CommandLine, duration, series, tell};
-use crate::nemesis::{turns, turns_of};
+use crate::nemesis::{missing_for_containers, turns, turns_of};
 use crate::report;
 use crate::report::summary::Summary;
 use crate::run::{INTERRUPTED, say};
-use crate::workload::WORKLOADS;
+use crate::workload::{Nodes, WORKLOADS};
 
 /// Debian's place for it.
 const ETCD: &str = "/usr/bin/etcd";
@@ -66,7 +66,7 @@ pub(super) fn run(args: &CiArgs) -> anyhow::Result<u8> {
         done.codes.push(check::check_golden(golden)?);
     }
     let choice = Choice {
-        workloads: workloads(),
+        workloads: workloads(missing_for_containers().as_deref()),
         bundles: bundles(),
         has_etcd: args.etcd.exists(),
         budget: args.budget.saturating_sub(began.elapsed()),
@@ -93,15 +93,22 @@ pub(super) fn run(args: &CiArgs) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Every workload there is.
-fn workloads() -> Vec<String> {
-    WORKLOADS.iter().map(|workload| workload.name.to_owned()).collect()
+/// Every workload there is, but for those whose containers cannot run here.
+fn workloads(missing: Option<&str>) -> Vec<String> {
+    let mut names = Vec::new();
+    for workload in WORKLOADS {
+        match (workload.nodes, missing) {
+            (Nodes::Real, Some(missing)) => say(&format!("skipped: {}, {missing}", workload.name)),
+            (Nodes::Real, None) | (Nodes::Hollow, _) => names.push(workload.name.to_owned()),
+        }
+    }
+    names
 }
 
 /// Not every bundle holds something for every workload: wall clocks of whole servers stay as they are.
 fn can_be_run(planned: &Planned) -> bool {
     let workload = WORKLOADS.iter().find(|workload| workload.name == planned.workload);
-    workload.is_some_and(|workload| turns_of(std::slice::from_ref(&planned.nemesis), workload.tier).is_ok())
+    workload.is_some_and(|workload| turns_of(std::slice::from_ref(&planned.nemesis), workload).is_ok())
 }
 
 /// The bundles, each with as many turns as it holds.

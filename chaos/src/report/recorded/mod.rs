@@ -17,6 +17,9 @@ use crate::history::{EventKind, Process};
 pub(crate) use fault::{Fault, Sighting};
 pub(crate) use operation::Operation;
 
+/// What the history calls a look at containers.
+const LOOK: &str = "containers";
+
 /// One run as its folder shows it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorded {
@@ -167,7 +170,12 @@ impl Recorded {
         let (of_nemesis, of_clients): (Vec<_>, Vec<_>) =
             lines.into_iter().partition(|line| line.process == Process::NEMESIS);
         let paired = operation::pair(of_clients);
-        (recorded.operations, recorded.notices) = (paired.operations, paired.notices);
+        // What the harness looked at is no operation of a client, and is shown where a violation names it.
+        let (looks, operations): (Vec<_>, Vec<_>) =
+            paired.operations.into_iter().partition(|operation| operation.f == LOOK);
+        (recorded.operations, recorded.notices) = (operations, paired.notices);
+        recorded.notices.extend(looks);
+        recorded.notices.sort_by_key(|notice| notice.index);
         fault::read(&of_nemesis, &mut recorded);
         recorded
     }

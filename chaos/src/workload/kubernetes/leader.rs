@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::super::values::Counter;
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{config_map, get, list, written};
 use crate::check::kubernetes::leader::{LEDGER, LOCK, NAMESPACE};
 use crate::history::{ApiAnswer, ApiCall, Face, Lock, Resource, Tenancy, Written};
@@ -24,6 +24,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-leader", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Leader { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::values::Counter;
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{config_map, face, list, removal, written};
 use crate::check::kubernetes::list_watch::NAMESPACE;
 use crate::history::{ApiCall, EventKind, Face, Function, Informed, Listing, Resource, revision};
@@ -28,6 +28,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-listwatch", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(ListWatch::new(setup)),
 };
 

@@ -5,6 +5,7 @@
 
 pub(super) mod leader;
 pub(super) mod list_watch;
+pub(super) mod node;
 pub(super) mod occ;
 pub(super) mod orphans;
 pub(super) mod replicas;

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::super::values::Counter;
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{config_map, face, get, written};
 use crate::check::kubernetes::occ::{NAMESPACE, list_of};
 use crate::history::{ApiCall, Face, Resource};
@@ -24,6 +24,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-occ", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Occ::new(setup)),
 };
 

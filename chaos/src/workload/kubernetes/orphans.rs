@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::super::values::Counter;
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{config_map, face, removal, written};
 use crate::check::kubernetes::objects::{owners, uid};
 use crate::check::kubernetes::orphans::NAMESPACE;
@@ -24,6 +24,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-orphans", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| {
         let generator = Mutex::new(Generator::new(setup));
         Arc::new(Orphans { generator, planted: Mutex::default() })

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::super::values::Counter;
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{face, get, removal, written};
 use crate::check::kubernetes::replicas::NAMESPACE;
 use crate::history::{ApiAnswer, ApiCall, Face, Resource};
@@ -22,6 +22,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-replicas", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Replicas { generator: Mutex::new(Generator::new(setup)) }),
 };
 

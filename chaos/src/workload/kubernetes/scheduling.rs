@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::super::{Client, Entry, Setup, Tier, Workload};
+use super::super::{Client, Entry, Nodes, Setup, Tier, Workload};
 use super::{face, get, list, removal, written};
 use crate::check::kubernetes::objects::{is_deleting, is_ready, text};
 use crate::check::kubernetes::scheduling::NAMESPACE;
@@ -21,6 +21,7 @@ pub(in super::super) const ENTRY: Entry = Entry {
     checkers: &["k-sched", "convergence"],
     needs_own_store: true,
     tier: Tier::Kubernetes,
+    nodes: Nodes::Hollow,
     create: |setup| Arc::new(Scheduling { generator: Mutex::new(Generator::new(setup)) }),
 };
 

@@ -1,4 +1,4 @@
-//! Bugs of the API server and of controllers that chaos finds on whole servers (`chaos/simulation/src/plants/catalog/control_plane.rs`).
+//! Bugs of the API server, of controllers and of node agents that chaos finds on whole servers (`chaos/simulation/src/plants/catalog/control_plane.rs`).
 
 use super::Mutant;
 
@@ -113,6 +113,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         original: "rejected_by.iter().any(|plugin| waiting_plugins.contains(plugin))",
         mutated: "false",
         breaks: "a pod that found no room is not looked at again when another one goes",
+        killed_by: &[],
+    },
+    Mutant {
+        name: "adoption-forgotten",
+        file: "nodeagent/src/pods.rs",
+        original: "!known.contains(&sandbox.uid)",
+        mutated: "true",
+        breaks: "an agent that comes back takes what runs for nobody's, and starts all of it again",
+        killed_by: &[],
+    },
+    Mutant {
+        name: "ended-pod-started-again",
+        file: "nodeagent/src/pod/compute.rs",
+        original: "spec.restart_policy.as_deref()",
+        mutated: "spec.restart_policy.as_deref().filter(|policy| *policy != \"Never\")",
+        breaks: "a container that has ended for good is started again",
         killed_by: &[],
     },
 ];

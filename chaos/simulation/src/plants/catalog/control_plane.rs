@@ -1,4 +1,4 @@
-//! Plants in the API server and in controllers: whole servers show them.
+//! Plants in the API server, in controllers and in node agents: whole servers show them.
 
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ const ROLLED: Real = Real { workload: "k-replicas", lasts: Duration::from_secs(1
 const SCHEDULED: Real = Real { workload: "k-sched", lasts: Duration::from_secs(20), ..CALM };
 /// Every server is restarted once, and with it whoever leads the controllers.
 const RESTARTED: Real = Real { workload: "k-orphans", nemesis: "restart", ..CALM };
+/// Real containers, whose agents are killed: long enough for some to run by then.
+const CONTAINED: Real =
+    Real { workload: "k-node", nemesis: "kill-agent", lasts: Duration::from_secs(20), ..CALM };
 
 pub(super) const PLANTS: &[Plant] = &[
     Plant {
@@ -99,5 +102,17 @@ pub(super) const PLANTS: &[Plant] = &[
         origin: "a pod that waits for room is scheduled once there is some",
         tier: Tier::Kubernetes(SCHEDULED),
         expected: Expected::FoundBy(&["k-sched"]),
+    },
+    Plant {
+        name: "adoption-forgotten",
+        origin: "kubernetes 15186: an agent that comes back starts again what runs",
+        tier: Tier::Kubernetes(CONTAINED),
+        expected: Expected::FoundBy(&["k-node"]),
+    },
+    Plant {
+        name: "ended-pod-started-again",
+        origin: "kubernetes 37447: a pod that has ended is started again",
+        tier: Tier::Kubernetes(CONTAINED),
+        expected: Expected::FoundBy(&["k-node"]),
     },
 ];
