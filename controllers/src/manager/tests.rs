@@ -6,6 +6,7 @@ use client::fake::{FakeApi, Fault};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -31,7 +32,11 @@ impl World {
     }
 
     fn start_with(config: Config) -> Self {
-        let api = FakeApi::start();
+        Self::start_on(FakeApi::start(), config)
+    }
+
+    /// Starts with what the API has already.
+    fn start_on(api: FakeApi, config: Config) -> Self {
         let metrics = Metrics::default();
         let config = Config { ca_pem: "PEM".to_owned(), metrics: metrics.clone(), ..config };
         let shutdown = CancellationToken::new();
@@ -226,6 +231,48 @@ async fn deleted_deployment_takes_its_sets_and_pods_with_it() {
     world
         .until("collection", |api| api.objects::<ReplicaSet>().is_empty() && api.objects::<Pod>().is_empty())
         .await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_goes_leaves_its_orphans_whichever_of_them_is_read_first() {
+    let owned = |name: &str, kind: &str, owner: &str, uid: &str| {
+        let reference = json!({"apiVersion": "v1", "kind": kind, "name": owner, "uid": uid});
+        json!({"metadata": {"namespace": "web", "name": name, "ownerReferences": [reference]}})
+    };
+    let owner = |name: &str| json!({"metadata": {"namespace": "web", "name": name}});
+    let api = FakeApi::start();
+    let map: ConfigMap = api.insert(&serde_json::from_value(owner("a")).unwrap());
+    let account: ServiceAccount = api.insert(&serde_json::from_value(owner("a")).unwrap());
+    let uid = |metadata: &ObjectMeta| metadata.uid.clone().unwrap();
+    for number in 0..50 {
+        let name = format!("b{number}");
+        let of_account = owned(&name, "ServiceAccount", "a", &uid(&account.metadata));
+        api.insert::<ConfigMap>(&serde_json::from_value(of_account).unwrap());
+        let of_map = owned(&name, "ConfigMap", "a", &uid(&map.metadata));
+        api.insert::<ServiceAccount>(&serde_json::from_value(of_map).unwrap());
+    }
+    let go = |metadata: &mut ObjectMeta| {
+        metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        metadata.finalizers = Some(vec!["orphan".to_owned()]);
+    };
+    api.modify::<ConfigMap>("web", "a", |map| go(&mut map.metadata));
+    api.modify::<ServiceAccount>("web", "a", |account| go(&mut account.metadata));
+
+    let world = World::start_on(api, Config::default());
+    let metadata = |api: &FakeApi| -> Vec<ObjectMeta> {
+        let maps = api.objects::<ConfigMap>().into_iter().map(|map| map.metadata);
+        let accounts = api.objects::<ServiceAccount>().into_iter().map(|account| account.metadata);
+        maps.chain(accounts).collect()
+    };
+    let named = |metadata: &ObjectMeta, begin: &str| {
+        metadata.name.as_deref().is_some_and(|name| name.starts_with(begin))
+    };
+    world.until("the owners go", |api| !metadata(api).iter().any(|object| named(object, "a"))).await;
+    let orphans: Vec<ObjectMeta> =
+        metadata(&world.api).into_iter().filter(|object| named(object, "b")).collect();
+    assert_eq!(orphans.len(), 100);
+    assert!(orphans.iter().all(|orphan| orphan.owner_references.iter().flatten().next().is_none()));
     world.stop().await;
 }
 

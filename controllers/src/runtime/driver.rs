@@ -142,6 +142,7 @@ impl<C: Controller> Driver<C> {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut work: JoinSet<Finished> = JoinSet::new();
         while !stop.is_cancelled() {
+            self.take_in();
             self.start_ready(&mut work, &stop);
             let Some(step) = stop.run_until_cancelled(self.next_step(&mut work)).await else { break };
             match step {
@@ -151,6 +152,15 @@ impl<C: Controller> Driver<C> {
             }
         }
         while work.join_next().await.is_some() {}
+    }
+
+    /// Takes in all that feeds have at this moment. Unread changes of one object are joined at the place of the first, so what was read last may be
+    /// newer than others that still wait: who decides between the two sees a state that never was, an owner that is being deleted before
+    /// the dependents that came before that.
+    fn take_in(&mut self) {
+        while let Some(Some(keys)) = self.feeds.next().now_or_never() {
+            keys.into_iter().for_each(|key| self.keys.queue.add(key));
+        }
     }
 
     async fn next_step(&mut self, work: &mut JoinSet<Finished>) -> Step {

@@ -238,6 +238,11 @@ fn kill(
     memory: &Memory,
     decision: &mut Decision,
 ) {
+    if container.state == ContainerState::Created {
+        // Made and never started: a runtime stops nothing that does not run, and says that it has.
+        decision.actions.push(Action::RemoveContainer { id: container.id.clone() });
+        return;
+    }
     if memory.stopping.get(&container.id).is_some_and(|stopping| stopping.kill_at <= kill_at) {
         return;
     }

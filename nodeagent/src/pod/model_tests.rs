@@ -276,6 +276,21 @@ fn a_container_that_the_runtime_cannot_tell_of_is_stopped_before_another_one_sta
 }
 
 #[test]
+fn a_container_that_was_made_and_never_started_goes_with_its_pod() {
+    let mut world = World::new(pod(json!({ "containers": [{ "name": "a" }] })));
+    world.settle();
+    world.observed.containers[0].state = ContainerState::Created;
+    world.delete();
+    assert_eq!(world.settle(), Stage::Finished, "a runtime stops nothing that does not run");
+
+    let mut world = World::new(pod(json!({ "containers": [{ "name": "a" }] })));
+    world.settle();
+    world.observed.containers[0].state = ContainerState::Created;
+    world.observed.sandboxes[0].state = SandboxState::NotReady;
+    assert_eq!(world.settle(), Stage::Syncing, "another sandbox takes the place of one that ended");
+}
+
+#[test]
 fn readiness_decides_the_condition() {
     let mut world = World::new(pod(json!({ "containers": [{ "name": "a", "readinessProbe": {} }] })));
     world.settle();
