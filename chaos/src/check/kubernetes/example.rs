@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::Record;
 use super::super::opinions::Opinion;
 use super::super::witness::LogEntry;
-use crate::history::{ApiAnswer, ApiCall, Event, EventKind, Function, Informed, KeyState, Process};
+use crate::history::{ApiAnswer, ApiCall, Event, EventKind, Function, Informed, KeyState, Process, Resource};
 
 /// Who judges an example.
 type Checker = fn(&Record) -> Result<Option<Opinion>, String>;
@@ -16,11 +16,17 @@ pub(super) struct Example {
     pub events: Vec<Event>,
     pub log: Vec<LogEntry>,
     checker: Checker,
+    namespace: &'static str,
 }
 
 impl Example {
     pub(super) fn judged_by(checker: Checker) -> Self {
-        Self { events: Vec::new(), log: Vec::new(), checker }
+        Self { events: Vec::new(), log: Vec::new(), checker, namespace: "" }
+    }
+
+    /// Says where the objects of [`Example::object`] are.
+    pub(super) fn within(self, namespace: &'static str) -> Self {
+        Self { namespace, ..self }
     }
 
     /// Adds an event; one nanosecond passes with each.
@@ -70,6 +76,11 @@ impl Example {
         self.log.push(LogEntry { revision, key: key.to_owned(), state });
     }
 
+    /// Adds a version of an object by its kind and name; `None` deletes it.
+    pub(super) fn object(&mut self, revision: i64, resource: Resource, name: &str, object: Option<Value>) {
+        self.log(revision, &format!("{}{name}", resource.folder(self.namespace)), object);
+    }
+
     /// Returns what its checker says.
     pub(super) fn opinion(&self) -> Opinion {
         let mut log = self.log.clone();
@@ -94,4 +105,10 @@ pub(super) fn done(revision: i64, object: Value) -> Option<ApiAnswer> {
 /// Returns a refusal.
 pub(super) fn refused(code: u16, reason: &str) -> Option<ApiAnswer> {
     Some(ApiAnswer { code, reason: reason.to_owned(), ..ApiAnswer::default() })
+}
+
+/// Marks an object as on its way out.
+pub(super) fn leaving(mut object: Value) -> Value {
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    object
 }

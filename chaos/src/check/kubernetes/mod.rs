@@ -17,10 +17,17 @@ mod example;
 
 use super::opinions::Opinion;
 use super::{Record, Violation, witness};
-use crate::history::settled;
+use crate::history::{ApiCall, api_exchanges, settled};
 
 /// Violations reported before a checker stops telling.
 const VIOLATIONS_MAX: usize = 20;
+
+/// Whether clients were to create something in a namespace: a record of another workload has nothing to judge there.
+fn creates_in(namespace: &str, record: &Record) -> Result<bool, String> {
+    let is_created =
+        |call: &ApiCall| matches!(call, ApiCall::Create(written) if written.namespace == namespace);
+    Ok(api_exchanges(&record.events)?.iter().any(|exchange| is_created(&exchange.call)))
+}
 
 /// What a checker has found so far.
 #[derive(Default)]

@@ -13,11 +13,10 @@ use serde_json::Value;
 
 use super::super::Record;
 use super::super::opinions::Opinion;
-use super::Findings;
 use super::objects::{changes, is_deleting, is_over, is_ready, text, uid};
+use super::{Findings, creates_in};
 use crate::history::{
-    ApiCall, ContainerOf, ContainerProcess, Event, EventKind, Fault, Function, Look, Phase, Resource,
-    api_exchanges, looks,
+    ContainerOf, ContainerProcess, Event, EventKind, Fault, Function, Look, Phase, Resource, looks,
 };
 
 /// Name of the checker.
@@ -29,12 +28,7 @@ const STARTED_MIN: usize = 5;
 
 /// Says what it thinks of the containers of a run.
 pub(in super::super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
-    let exchanges = api_exchanges(&record.events)?;
-    let is_created = |call: &ApiCall| match call {
-        ApiCall::Create(written) => written.namespace == NAMESPACE,
-        _ => false,
-    };
-    if !exchanges.iter().any(|exchange| is_created(&exchange.call)) {
+    if !creates_in(NAMESPACE, record)? {
         return Ok(None);
     }
     let mut findings = Findings::default();

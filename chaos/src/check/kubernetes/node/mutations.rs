@@ -3,8 +3,8 @@
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::super::example::Example;
-use super::tests::{answer, in_phase, leaving, log, look, of, pod, process, valid};
+use super::super::example::{Example, leaving};
+use super::tests::{answer, in_phase, look, of, pod, process, valid};
 use crate::check::mutation::{self, Mutation, place};
 use crate::history::{ContainerProcess, Event, EventKind, Function, Resource, Sight, Start, looks};
 
@@ -104,7 +104,7 @@ const MUTATIONS: &[Mutation<Example>] = &[
         name: "a pod goes before its process",
         found_by: &["object gone first"],
         change: |example, _| {
-            log(example, LATE, Resource::Pods, "r1", None);
+            example.object(LATE, Resource::Pods, "r1", None);
             answer(example, LATE);
             let whole = live(example);
             look(example, &whole);
@@ -151,7 +151,7 @@ const MUTATIONS: &[Mutation<Example>] = &[
         name: "a pod moves",
         found_by: &["bound twice"],
         change: |example, _| {
-            log(example, LATE, Resource::Pods, "r1", Some(in_phase(pod("r1", "a", "Always"), "Running")));
+            example.object(LATE, Resource::Pods, "r1", Some(in_phase(pod("r1", "a", "Always"), "Running")));
             Some(())
         },
     },
@@ -159,7 +159,7 @@ const MUTATIONS: &[Mutation<Example>] = &[
         name: "nothing of a pod was ever seen",
         found_by: &["never started"],
         change: |example, _| {
-            log(example, LATE, Resource::Pods, "r9", Some(in_phase(pod("r9", "a", "Always"), "Running")));
+            example.object(LATE, Resource::Pods, "r9", Some(in_phase(pod("r9", "a", "Always"), "Running")));
             Some(())
         },
     },
@@ -172,7 +172,7 @@ const MUTATIONS: &[Mutation<Example>] = &[
         name: "a pod is not ready in the end",
         found_by: &["does not run"],
         change: |example, _| {
-            log(example, LATE, Resource::Pods, "r3", Some(in_phase(pod("r3", "b", "Always"), "Pending")));
+            example.object(LATE, Resource::Pods, "r3", Some(in_phase(pod("r3", "b", "Always"), "Pending")));
             Some(())
         },
     },
@@ -186,7 +186,7 @@ const MUTATIONS: &[Mutation<Example>] = &[
         found_by: &["left behind"],
         change: |example, _| {
             let running = in_phase(pod("r3", "b", "Always"), "Running");
-            log(example, LATE, Resource::Pods, "r3", Some(leaving(running)));
+            example.object(LATE, Resource::Pods, "r3", Some(leaving(running)));
             Some(())
         },
     },

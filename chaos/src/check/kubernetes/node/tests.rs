@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::example::{Example, done};
+use super::super::example::{Example, done, leaving};
 use super::*;
-use crate::history::{FaultKind, Process, Sight, Start, Written};
+use crate::history::{ApiCall, FaultKind, Process, Sight, Start, Written};
 
 /// Hundredths of a second between two looks.
 const STEP: u64 = 25;
@@ -21,21 +21,6 @@ pub(super) fn in_phase(mut pod: Value, phase: &str) -> Value {
     let ready = if phase == "Running" { "True" } else { "False" };
     pod["status"] = json!({ "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] });
     pod
-}
-
-pub(super) fn leaving(mut pod: Value) -> Value {
-    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    pod
-}
-
-pub(super) fn log(
-    example: &mut Example,
-    revision: i64,
-    resource: Resource,
-    name: &str,
-    object: Option<Value>,
-) {
-    example.log(revision, &format!("{}{name}", resource.folder(NAMESPACE)), object);
 }
 
 pub(super) fn of(uid: &str) -> ContainerOf {
@@ -88,12 +73,12 @@ fn fault(example: &mut Example, phase: Phase) {
 
 /// Four pods run and one ends; agents are killed; one of those that run is deleted and made anew.
 pub(super) fn valid() -> Example {
-    let mut example = Example::judged_by(opinion);
+    let mut example = Example::judged_by(opinion).within(NAMESPACE);
     let create = ApiCall::Create(Written { namespace: NAMESPACE.to_owned(), ..Written::default() });
     example.call(0, &create, done(10, json!({})));
     let mut at = 2;
     let mut put = |example: &mut Example, resource, name: &str, object| {
-        log(example, at, resource, name, object);
+        example.object(at, resource, name, object);
         at += 1;
     };
     for node in ["a", "b"] {
@@ -135,12 +120,12 @@ fn a_valid_history_passes() {
 #[test]
 fn processes_that_overlap_are_found_and_those_that_follow_each_other_break_another_rule() {
     let with = |started: u32| {
-        let mut example = Example::judged_by(opinion);
+        let mut example = Example::judged_by(opinion).within(NAMESPACE);
         let create = ApiCall::Create(Written { namespace: NAMESPACE.to_owned(), ..Written::default() });
         example.call(0, &create, done(10, json!({})));
-        log(&mut example, 2, Resource::Pods, "p", Some(in_phase(pod("p", "a", "Always"), "Running")));
+        example.object(2, Resource::Pods, "p", Some(in_phase(pod("p", "a", "Always"), "Running")));
         for others in ["o1", "o2", "o3", "o4"] {
-            log(&mut example, 3, Resource::Pods, others, Some(pod(others, "a", "Always")));
+            example.object(3, Resource::Pods, others, Some(pod(others, "a", "Always")));
         }
         let others = ["o1", "o2", "o3", "o4"].map(|uid| process(uid, "a", 1));
         look(&mut example, &[&others[..], &[process("p", "a", 2)]].concat());
@@ -158,9 +143,9 @@ fn a_pod_may_go_before_its_process_only_with_its_node() {
     let with = |node_goes: bool| {
         let mut example = valid();
         if node_goes {
-            log(&mut example, 60, Resource::Nodes, "b", None);
+            example.object(60, Resource::Nodes, "b", None);
         }
-        log(&mut example, 61, Resource::Pods, "r1", None);
+        example.object(61, Resource::Pods, "r1", None);
         answer(&mut example, 61);
         look(
             &mut example,
@@ -180,7 +165,7 @@ fn what_nobody_knew_of_yet_is_not_held_against_a_process() {
         &mut example,
         &[process("r1", "b", 2), process("r2", "a", 3), process("r3", "b", 4), process("r0-2", "b", 110)],
     );
-    log(&mut example, 61, Resource::Pods, "r1", None);
+    example.object(61, Resource::Pods, "r1", None);
     answer(&mut example, 61);
     assert!(last > 0);
     look(&mut example, &[process("r2", "a", 3), process("r3", "b", 4), process("r0-2", "b", 110)]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::example::Example;
 use super::NAMESPACE;
-use super::tests::{deployment, log, pod, set, valid};
+use super::tests::{deployment, pod, set, valid};
 use crate::check::mutation::{self, Mutation, place};
 use crate::history::{EventKind, Resource};
 
@@ -29,7 +29,7 @@ fn version(
 }
 
 fn add(example: &mut Example, resource: Resource, name: &str, object: Option<Value>) -> Option<()> {
-    log(example, LATE, resource, name, object);
+    example.object(LATE, resource, name, object);
     Some(())
 }
 
@@ -47,8 +47,8 @@ const MUTATIONS: &[Mutation<Example>] = &[
             let fifth = example.log.iter().rposition(|entry| entry.key.ends_with("/p4"))?;
             let at = example.log[..fifth].iter().rposition(|entry| entry.key.ends_with("/s"))?;
             let revision = example.log[at].revision - 1;
-            log(example, revision, Resource::Pods, "p9", Some(pod(false, false)));
-            log(example, revision + 1, Resource::Pods, "p9", None);
+            example.object(revision, Resource::Pods, "p9", Some(pod(false, false)));
+            example.object(revision + 1, Resource::Pods, "p9", None);
             Some(())
         },
     },

@@ -32,26 +32,16 @@ pub(super) fn pod(is_ready: bool, is_deleting: bool) -> Value {
     pod
 }
 
-pub(super) fn log(
-    example: &mut Example,
-    revision: i64,
-    resource: Resource,
-    name: &str,
-    object: Option<Value>,
-) {
-    example.log(revision, &format!("{}{name}", resource.folder(NAMESPACE)), object);
-}
-
 /// Scaled to five, then down to three, and back to five.
 pub(super) fn valid() -> Example {
-    let mut example = Example::judged_by(opinion);
+    let mut example = Example::judged_by(opinion).within(NAMESPACE);
     let written = || Written { namespace: NAMESPACE.to_owned(), ..Written::default() };
     for at in [10, 30, 50] {
         example.call(0, &ApiCall::Patch(written()), done(at, json!({})));
     }
     let mut at = 10;
     let mut put = |resource, name: &str, object| {
-        log(&mut example, at, resource, name, object);
+        example.object(at, resource, name, object);
         at += 1;
     };
     put(Resource::Deployments, "d", Some(deployment(1, 0, 5)));
@@ -81,14 +71,14 @@ fn a_valid_history_passes() {
 #[test]
 fn a_pod_too_many_is_found_once_its_controller_has_seen_the_new_number() {
     let mut overshoot = valid();
-    log(&mut overshoot, 60, Resource::Pods, "p9", Some(pod(true, false)));
+    overshoot.object(60, Resource::Pods, "p9", Some(pod(true, false)));
     assert_eq!(overshoot.rules(), ["too many pods", "not what was wanted"]);
 
     // A controller that has not seen the smaller number yet may still make the fifth.
     let mut late = valid();
     let smaller = late.log.iter().rposition(|entry| entry.key.ends_with("/s")).unwrap();
     late.log[smaller].state.as_mut().unwrap().value = set(2, 1, 3).to_string();
-    log(&mut late, 60, Resource::Pods, "p9", Some(pod(true, false)));
+    late.object(60, Resource::Pods, "p9", Some(pod(true, false)));
     assert_eq!(late.rules(), ["not what was wanted"]);
 }
 
@@ -100,20 +90,20 @@ fn replica_sets_that_ask_for_more_than_the_surge_are_found() {
         other
     };
     let mut within = valid();
-    log(&mut within, 60, Resource::ReplicaSets, "t", Some(other(1)));
+    within.object(60, Resource::ReplicaSets, "t", Some(other(1)));
     assert_eq!(within.rules(), [""; 0], "three and a quarter, rounded up");
     let mut beyond = valid();
-    log(&mut beyond, 60, Resource::ReplicaSets, "t", Some(other(2)));
+    beyond.object(60, Resource::ReplicaSets, "t", Some(other(2)));
     assert_eq!(beyond.rules(), ["beyond the surge"]);
 }
 
 #[test]
 fn what_is_missing_or_not_ready_in_the_end_is_found() {
     let mut missing = valid();
-    log(&mut missing, 60, Resource::Pods, "p0", None);
+    missing.object(60, Resource::Pods, "p0", None);
     assert_eq!(missing.rules(), ["not what was wanted"]);
     let mut unready = valid();
-    log(&mut unready, 60, Resource::Pods, "p0", Some(pod(false, false)));
+    unready.object(60, Resource::Pods, "p0", Some(pod(false, false)));
     assert_eq!(unready.rules(), ["not ready"]);
 }
 

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::super::Record;
 use super::super::opinions::Opinion;
-use super::Findings;
 use super::objects::{Change, changes, is_deleting, is_over, is_ready, text, uid};
-use crate::history::{ApiCall, Function, Resource, api_exchanges};
+use super::{Findings, creates_in};
+use crate::history::{Function, Resource};
 
 /// Name of the checker.
 pub const NAME: &str = "k-sched";
@@ -59,12 +59,7 @@ struct State {
 
 /// Says what it thinks of the placement of pods of a run.
 pub(in super::super) fn opinion(record: &Record) -> Result<Option<Opinion>, String> {
-    let exchanges = api_exchanges(&record.events)?;
-    let is_created = |call: &ApiCall| match call {
-        ApiCall::Create(written) => written.namespace == NAMESPACE,
-        _ => false,
-    };
-    if !exchanges.iter().any(|exchange| is_created(&exchange.call)) {
+    if !creates_in(NAMESPACE, record)? {
         return Ok(None);
     }
     let mut findings = Findings::default();

@@ -3,8 +3,8 @@
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::super::example::Example;
-use super::tests::{leaving, log, pod, ready, valid};
+use super::super::example::{Example, leaving};
+use super::tests::{pod, ready, valid};
 use crate::check::mutation::{self, Mutation, place};
 use crate::history::{EventKind, Resource};
 
@@ -12,7 +12,7 @@ use crate::history::{EventKind, Resource};
 const LATE: i64 = 60;
 
 fn add(example: &mut Example, resource: Resource, name: &str, object: Option<Value>) -> Option<()> {
-    log(example, LATE, resource, name, object);
+    example.object(LATE, resource, name, object);
     Some(())
 }
 

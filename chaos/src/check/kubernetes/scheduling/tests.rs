@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::example::{Example, done};
+use super::super::example::{Example, done, leaving};
 use super::*;
-use crate::history::Written;
+use crate::history::{ApiCall, Written};
 
 pub(super) fn pod(uid: &str, node: &str, cpu: &str) -> Value {
     let container = json!({ "name": "c", "resources": { "requests": { "cpu": cpu } } });
@@ -20,29 +20,14 @@ pub(super) fn ready(mut pod: Value) -> Value {
     pod
 }
 
-pub(super) fn leaving(mut pod: Value) -> Value {
-    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    pod
-}
-
-pub(super) fn log(
-    example: &mut Example,
-    revision: i64,
-    resource: Resource,
-    name: &str,
-    object: Option<Value>,
-) {
-    example.log(revision, &format!("{}{name}", resource.folder(NAMESPACE)), object);
-}
-
 /// Two nodes are filled; one of the pods goes, and one that waited takes its room.
 pub(super) fn valid() -> Example {
-    let mut example = Example::judged_by(opinion);
+    let mut example = Example::judged_by(opinion).within(NAMESPACE);
     let create = ApiCall::Create(Written { namespace: NAMESPACE.to_owned(), ..Written::default() });
     example.call(0, &create, done(10, json!({})));
     let mut at = 2;
     let mut put = |resource, name: &str, object| {
-        log(&mut example, at, resource, name, object);
+        example.object(at, resource, name, object);
         at += 1;
     };
     for node in ["a", "b"] {
@@ -71,14 +56,14 @@ fn a_valid_history_passes() {
 #[test]
 fn a_pod_that_moves_is_found_and_another_one_of_its_name_is_not() {
     let mut moved = valid();
-    log(&mut moved, 60, Resource::Pods, "p1", Some(ready(pod("p1", "b", "0"))));
+    moved.object(60, Resource::Pods, "p1", Some(ready(pod("p1", "b", "0"))));
     assert_eq!(moved.rules(), ["bound twice"]);
     let mut unbound = valid();
-    log(&mut unbound, 60, Resource::Pods, "p1", Some(ready(pod("p1", "", "0"))));
+    unbound.object(60, Resource::Pods, "p1", Some(ready(pod("p1", "", "0"))));
     assert_eq!(unbound.rules(), ["bound twice"]);
     let mut another = valid();
-    log(&mut another, 60, Resource::Pods, "p1", None);
-    log(&mut another, 61, Resource::Pods, "p1", Some(ready(pod("other", "a", "500m"))));
+    another.object(60, Resource::Pods, "p1", None);
+    another.object(61, Resource::Pods, "p1", Some(ready(pod("other", "a", "500m"))));
     assert_eq!(another.rules(), [""; 0]);
 }
 
@@ -86,9 +71,9 @@ fn a_pod_that_moves_is_found_and_another_one_of_its_name_is_not() {
 fn a_pod_that_has_ended_leaves_its_room_and_one_on_its_way_out_does_not() {
     let with = |first: Value| {
         let mut example = valid();
-        log(&mut example, 60, Resource::Pods, "p0", Some(first));
-        log(&mut example, 61, Resource::Pods, "p9", Some(ready(pod("p9", "a", "100m"))));
-        log(&mut example, 62, Resource::Pods, "p0", None);
+        example.object(60, Resource::Pods, "p0", Some(first));
+        example.object(61, Resource::Pods, "p9", Some(ready(pod("p9", "a", "100m"))));
+        example.object(62, Resource::Pods, "p0", None);
         example.rules()
     };
     let mut ended = pod("p0", "a", "1500m");
@@ -102,7 +87,7 @@ fn a_run_in_which_no_node_was_full_shows_nothing() {
     let mut roomy = valid();
     for node in ["a", "b"] {
         let large = json!({ "status": { "allocatable": { "cpu": "200" } } });
-        log(&mut roomy, 1, Resource::Nodes, node, Some(large));
+        roomy.object(1, Resource::Nodes, node, Some(large));
     }
     roomy.log.retain(|entry| !entry.key.contains("minions") || entry.revision == 1);
     assert_eq!(roomy.opinion().unknown, ["1 percent of a node that were taken, at least 80 are needed"]);
